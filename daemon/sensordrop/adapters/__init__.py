@@ -1,0 +1,1 @@
+"""One outside thing per module, each behind an interface of `sensordrop.ports`."""

@@ -1,0 +1,1 @@
+"""The `sensordrop` command line, one module per verb."""
