@@ -7,11 +7,12 @@ raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
+from uuid import UUID
 
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
@@ -20,6 +21,7 @@ from sensordrop.core.model import (
     Fingerprint,
     Hint,
     Sighting,
+    SweepSummary,
 )
 from sensordrop.core.selection import Selection
 
@@ -151,6 +153,81 @@ class Watcher(Protocol):
         ...
 
 
+# --- reading ------------------------------------------------------------------------------
+
+
+class RootMissingError(Exception):
+    """The delivery's folder itself is not there, or is not a folder."""
+
+
+class FileGoneError(Exception):
+    """The file is not there, though its delivery's folder is."""
+
+
+class OpenFile(Protocol):
+    """One file opened for one attempt. Also a `Content`. Used by one thread at a time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size when it was opened."""
+        ...
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the bytes as `digest` read them."""
+        ...
+
+    @property
+    def md5(self) -> bytes:
+        """MD5 of the same bytes."""
+        ...
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """Read the same file again from its first byte."""
+        ...
+
+    def fingerprint(self) -> Fingerprint:
+        """Tell the file's size and times as they are now."""
+        ...
+
+    def being_written(self) -> bool:
+        """Tell whether somebody holds the file open for writing, where the system can say."""
+        ...
+
+    def digest(self) -> int:
+        """Read the file once for its digests; give the number of bytes read.
+
+        Blocks on the disk. Raises FailureError.
+        """
+        ...
+
+
+class Source(Protocol):
+    """A delivery's folder as it is read: never through links, never changed.
+
+    Safe from every thread. All calls block on the disk and may be repeated.
+    """
+
+    def device(self) -> int | None:
+        """Tell on which file system (device number) the root is; None if it is missing."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Tell whether the root holds nothing at all (or can't be listed)."""
+        ...
+
+    def look(self, path: bytes) -> Sighting | None:
+        """Look at one path without following links; None if it is not there.
+
+        Raises OSError for everything but "not there".
+        """
+        ...
+
+    def open(self, path: bytes) -> AbstractContextManager[OpenFile]:
+        """Open one file. Raises RootMissingError, FileGoneError, FailureError."""
+        ...
+
+
 # --- storing ------------------------------------------------------------------------------
 
 
@@ -220,6 +297,8 @@ class DeliveryBinding:
     sensor_level: int
     shared: bool
     enabled: bool
+    selection: dict[str, object]
+    """The rules for what is uploaded: when they change, ignored entries are judged anew."""
     configuration: dict[str, object]
     """All settings as they are in force, without secrets: kept in the history."""
 
@@ -290,5 +369,176 @@ class DeliveryStatus:
     settling: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registration:
+    """This program's place in the ledger: its id owns its claims."""
+
+    daemon_id: int
+    delivery_ids: dict[str, int]
+    claims_taken_back: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryCounts:
+    """How one delivery stands, from the kept counts. `counts` maps states to [files, bytes]."""
+
+    name: str
+    client: str
+    project: str
+    cycle: str
+    enabled: bool
+    state: str | None
+    reason: str | None
+    settling: int
+    counts: dict[str, list[int]]
+    uploading: int
+    session_id: int | None
+    session_started_at: datetime | None
+
+
 ProbePath = Callable[[bytes], Fingerprint | None]
 """Looks at one path of a delivery on disk: its fingerprint, or None if it is not there."""
+
+
+class Ledger(Protocol):
+    """The only memory that matters. PostgreSQL is the one implementation.
+
+    Every call is one or a few short transactions, blocks on the database, is safe from every
+    thread (each has a connection of its own), and may be repeated. Each raises
+    LedgerUnavailableError when the database can't be reached or ended the transaction; nothing
+    is then half done, but whether the last commit happened may be unknown, which repeating
+    clears up.
+    """
+
+    def register(
+        self,
+        *,
+        station: str,
+        instance: UUID,
+        origin: str,
+        version: str,
+        bindings: Sequence[DeliveryBinding],
+        daemon_configuration: dict[str, object],
+        crashed: bool,
+    ) -> Registration:
+        """Write this program, its deliveries and its configuration down.
+
+        Takes back what predecessors on the same state directory (`instance`) had claimed;
+        `crashed` says that the last one is known to have died of its work, which is charged to
+        the files it had claimed. A delivery that now goes elsewhere begins a new row.
+        """
+        ...
+
+    def heartbeat(self, daemon_id: int) -> bool:
+        """Say that this program is alive. False: it was declared dead and must register anew."""
+        ...
+
+    def take_back_dead(self) -> int:
+        """Free the claims of programs whose heartbeat died; give how many claims."""
+        ...
+
+    def end(self, daemon_id: int) -> None:
+        """Write down that this program ended in order. What it still had claimed is free."""
+        ...
+
+    def begin_sweep(self) -> datetime:
+        """Give the database's time before a listing begins, for `mark_gone`."""
+        ...
+
+    def enroll_listing(
+        self,
+        delivery_id: int,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+        most_unsettled: int,
+    ) -> EnrollResult:
+        """Compare a listing with the books and enrol what is new or changed and settled.
+
+        Streams: memory does not grow with the listing. What went on the books stays there even
+        if a later chunk of rows fails. `wall_ns` is the wall clock when the listing began.
+        """
+        ...
+
+    def enroll_sightings(
+        self,
+        delivery_id: int,
+        settled: Sequence[SettledSighting],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+    ) -> EnrollResult:
+        """Enrol single files that are settled. Those that must settle longer come back."""
+        ...
+
+    def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:
+        """Mark waiting files vanished that the last complete listing did not have.
+
+        Only directly after `enroll_listing` on the same thread, and only if that listing was
+        complete. Each candidate is looked at once more with `probe`. Gives how many.
+        """
+        ...
+
+    def publish(self, statuses: Sequence[DeliveryStatus]) -> None:
+        """Say what deliveries are doing."""
+        ...
+
+    def publish_sweep(self, delivery_id: int, summary: SweepSummary) -> None:
+        """Say how a sweep ended."""
+        ...
+
+    def claim(self, daemon_id: int, delivery_id: int, most: int) -> list[Claim]:
+        """Lease up to `most` due files of one delivery, oldest first."""
+        ...
+
+    def claim_suspect(self, daemon_id: int, delivery_ids: Sequence[int]) -> Claim | None:
+        """Lease one due file that was in work in several crashes: work on nothing beside it."""
+        ...
+
+    def due_in_seconds(self, delivery_ids: Sequence[int]) -> dict[int, float]:
+        """Say in how many seconds each delivery that has files waiting has one due.
+
+        Zero or less means now; infinity means that all of them are claimed.
+        """
+        ...
+
+    def commit(self, daemon_id: int, commits: Sequence[Commit], now: datetime) -> int:
+        """Write decided actions down in one durable transaction; give how many still held.
+
+        An action whose claim was lost meanwhile is dropped. `now` is the clock against which the
+        actions' times were set.
+        """
+        ...
+
+    def has_queued(self, delivery_id: int) -> bool:
+        """Tell whether any file is pending, uploading or waiting for a retry."""
+        ...
+
+    def open_sessions(self, delivery_ids: Sequence[int]) -> dict[int, int]:
+        """Give the id of each delivery's running session, where there is one."""
+        ...
+
+    def finish_session(self, delivery_id: int) -> SessionSummary | None:
+        """End the running session with its recounted numbers, unless a file is not finished.
+
+        None: there is none, or it can't end yet. A session without any file leaves no row; its
+        summary then has 0 files.
+        """
+        ...
+
+    def fold_counters(self) -> int:
+        """Add the appended counter changes to the sums; give how many there were."""
+        ...
+
+    def status(self, station: str | None = None) -> list[DeliveryCounts]:
+        """Tell how the deliveries stand (of one station, or of all), sorted by name."""
+        ...
+
+    def close_own(self) -> None:
+        """Close the calling thread's connection, before the thread ends."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections. May be repeated."""
+        ...

@@ -1,0 +1,132 @@
+"""Connections to PostgreSQL: one for each thread, thrown away at the first sign of trouble."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from psycopg2 import errorcodes
+from psycopg2.extensions import connection as Connection  # noqa: N812 — it is a class
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
+
+from sensordrop.core.failure import LedgerUnavailableError
+
+CONNECT_TIMEOUT_SECONDS = 5
+"""How long one try to connect may take: the engine tries again."""
+LOCK_TIMEOUT_MILLISECONDS = 30_000
+"""How long a statement waits for somebody else's lock before it is given up and tried anew."""
+IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 600_000
+"""After this a transaction that its program forgot is ended: it would hold back vacuum."""
+
+_UNAVAILABLE_STATES = frozenset(
+    {
+        errorcodes.READ_ONLY_SQL_TRANSACTION,
+        errorcodes.DISK_FULL,
+        errorcodes.OUT_OF_MEMORY,
+        errorcodes.TOO_MANY_CONNECTIONS,
+        errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    }
+)
+
+
+class Connections:
+    """Hands each thread a connection of its own.
+
+    `closed` stays 0 after a backend died, so a connection that raised OperationalError or
+    InterfaceError is closed and the next transaction gets a new one. `before_connect` is called
+    first (an embedded server is started there if it is down).
+    """
+
+    def __init__(
+        self,
+        dsn: Callable[[], str],
+        *,
+        before_connect: Callable[[], None] | None = None,
+        application_name: str = "sensordrop",
+    ) -> None:
+        self._dsn = dsn
+        self._before_connect = before_connect
+        self._application_name = application_name
+        self._local = threading.local()
+        self._open: set[Connection] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """Run a block in one transaction and commit it.
+
+        Raises LedgerUnavailableError where the database could not be reached, gave up, or ended
+        the transaction for its own reasons; whether the commit happened may then be unknown, so
+        what is repeated must be safe to repeat.
+        """
+        connection = self._connection()
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+            connection.commit()
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            self._discard(connection)
+            raise _unavailable(error) from error
+        except psycopg2.Error as error:
+            self._discard(connection)
+            if error.pgcode in _UNAVAILABLE_STATES:
+                raise _unavailable(error) from error
+            raise
+        except BaseException:
+            # Whatever broke the block off (an interrupted COPY included), nothing of it stays.
+            self._discard(connection)
+            raise
+
+    def close(self) -> None:
+        """Close every thread's connection. May be repeated."""
+        with self._lock:
+            connections, self._open = self._open, set()
+        for connection in connections:
+            connection.close()
+
+    def close_own(self) -> None:
+        """Close the calling thread's connection, before the thread ends."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            self._discard(connection)
+
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.closed:
+            return connection
+        if self._before_connect is not None:
+            self._before_connect()
+        try:
+            connection = psycopg2.connect(
+                self._dsn(),
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                application_name=self._application_name,
+                client_encoding="UTF8",
+                keepalives_idle=30,
+                keepalives_interval=10,
+                keepalives_count=3,
+                options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
+                " -c idle_in_transaction_session_timeout="
+                f"{IDLE_TRANSACTION_TIMEOUT_MILLISECONDS}"
+                " -c timezone=UTC -c jit=off",
+            )
+        except psycopg2.OperationalError as error:
+            raise _unavailable(error) from error
+        self._local.connection = connection
+        with self._lock:
+            self._open.add(connection)
+        return connection
+
+    def _discard(self, connection: Connection) -> None:
+        self._local.connection = None
+        with self._lock:
+            self._open.discard(connection)
+        connection.close()
+
+
+def _unavailable(error: Any) -> LedgerUnavailableError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return LedgerUnavailableError(f"the ledger is not available: {lines[0]}")

@@ -1,0 +1,243 @@
+"""Getting files on the books: listings and sightings are compared with the ledger by SQL."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
+
+from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.queries import query
+from sensordrop.core.keys import path_text
+from sensordrop.core.model import Fingerprint, Sighting
+from sensordrop.core.selection import KIND_BY_EXTENSION
+from sensordrop.core.settle import NANOSECONDS
+from sensordrop.ports import (
+    EnrollResult,
+    EnrollRules,
+    ListingChunk,
+    ProbePath,
+    SettledSighting,
+)
+
+COPY_BYTES = 256 * 1024
+"""Bytes handed to the database at a time while a listing streams in."""
+CHUNK_ROWS = 20_000
+"""Rows that go on the books in one transaction: short enough for uploads to begin early and for
+locks to be brief, long enough that a commit's cost does not count."""
+GONE_BATCH = 1_000
+"""Files that are looked at again on disk before one statement marks them vanished."""
+
+_KINDS = json.dumps({extension: kind.value for extension, kind in KIND_BY_EXTENSION.items()})
+
+
+class Enrollment:
+    """The part of the ledger that takes in what was seen on disk."""
+
+    def __init__(self, connections: Connections, *, origin: str, started_by: str) -> None:
+        self._connections = connections
+        self._origin = origin
+        self._started_by = started_by
+
+    def begin_sweep(self) -> datetime:
+        """Give the database's time; what goes on the books later is not judged gone by it."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("database_now"))
+            row = cursor.fetchone()
+            assert row is not None
+            began: datetime = row[0]
+            return began
+
+    def enroll_listing(
+        self,
+        delivery_id: int,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+        most_unsettled: int,
+    ) -> EnrollResult:
+        """Compare a listing with the books; see `ports.Ledger.enroll_listing`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("make_listing_tables"))
+            cursor.copy_expert(query("copy_listing"), _ChunkReader(iter(chunks)), COPY_BYTES)
+            cursor.execute("ANALYZE listing")
+        return self._enroll(delivery_id, rules, wall_ns=wall_ns, most_unsettled=most_unsettled)
+
+    def enroll_sightings(
+        self,
+        delivery_id: int,
+        settled: Sequence[SettledSighting],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+    ) -> EnrollResult:
+        """Put single files on the books; see `ports.Ledger.enroll_sightings`."""
+        rows = b"".join(_copy_row(s) for s in settled)
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("make_listing_tables"))
+            cursor.copy_expert(
+                query("copy_sightings"), _ChunkReader(iter((ListingChunk(rows=rows, entries=0),)))
+            )
+        return self._enroll(delivery_id, rules, wall_ns=wall_ns, most_unsettled=len(settled) or 1)
+
+    def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:
+        """Mark waiting files that left the disk; see `ports.Ledger.mark_gone`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("gone_candidates"),
+                {"delivery_id": delivery_id, "sweep_began": sweep_began},
+            )
+            candidates = [(row[0], bytes(row[1])) for row in cursor.fetchall()]
+        gone = 0
+        for first in range(0, len(candidates), GONE_BATCH):
+            batch = candidates[first : first + GONE_BATCH]
+            missing = [upload_id for upload_id, path in batch if probe(path) is None]
+            if not missing:
+                continue
+            with self._connections.transaction() as cursor:
+                cursor.execute(query("lock_delivery"), {"delivery_id": delivery_id})
+                cursor.execute(query("mark_vanished"), {"upload_ids": missing})
+                gone += cursor.rowcount
+        return gone
+
+    def _enroll(
+        self, delivery_id: int, rules: EnrollRules, *, wall_ns: int, most_unsettled: int
+    ) -> EnrollResult:
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("compare_listing"), _rule_parameters(delivery_id, rules, wall_ns))
+            cursor.execute(query("work_totals"))
+            row = cursor.fetchone()
+            assert row is not None
+            new, changed, ignored, unsettled_count, last_n = row
+            unsettled = _unsettled(cursor, most_unsettled) if unsettled_count else ()
+        opened: int | None = None
+        for first in range(1, last_n + 1, CHUNK_ROWS):
+            chunk = {
+                "delivery_id": delivery_id,
+                "first": first,
+                "last": first + CHUNK_ROWS - 1,
+            }
+            with self._connections.transaction() as cursor:
+                if ignored:
+                    cursor.execute(query("note_ignored"), chunk)
+                if new or changed:
+                    session_id, opened_now = self._session(cursor, delivery_id)
+                    opened = session_id if opened_now else opened
+                    _enroll_chunk(cursor, {**chunk, "session_id": session_id}, changed=changed > 0)
+        return EnrollResult(
+            new=new,
+            changed=changed,
+            ignored=ignored,
+            session_opened=opened,
+            unsettled=unsettled,
+            unsettled_left=unsettled_count - len(unsettled),
+        )
+
+    def _session(self, cursor: Cursor, delivery_id: int) -> tuple[int, bool]:
+        parameters = {
+            "delivery_id": delivery_id,
+            "origin": self._origin,
+            "started_by": self._started_by,
+        }
+        while True:
+            cursor.execute(query("open_session"), parameters)
+            if row := cursor.fetchone():
+                return row[0], False
+            cursor.execute(query("begin_session"), parameters)
+            if row := cursor.fetchone():
+                return row[0], True
+
+
+def _enroll_chunk(cursor: Cursor, chunk: dict[str, Any], *, changed: bool) -> None:
+    cursor.execute(query("enroll_sensors"), chunk)
+    if changed:
+        cursor.execute(query("enroll_supersede"), chunk)
+        cursor.execute(query("enroll_back"), chunk)
+        cursor.execute(query("enroll_different"), chunk)
+    cursor.execute(query("enroll_new"), chunk)
+    cursor.execute(query("enroll_unignore"), chunk)
+
+
+def _rule_parameters(delivery_id: int, rules: EnrollRules, wall_ns: int) -> dict[str, Any]:
+    selection = rules.selection
+    extensions = selection.extensions
+    return {
+        "delivery_id": delivery_id,
+        "sensor_level": rules.sensor_level,
+        "kinds": _KINDS,
+        "junk": f"(?i)^({selection.junk_regex})$",
+        "exclude": selection.exclude_regex and f"^({selection.exclude_regex})$",
+        "include": selection.include_regex and f"^({selection.include_regex})$",
+        "extensions": None if extensions is None else list(extensions),
+        "wall_ns": wall_ns,
+        "edge_ns": wall_ns - int(rules.quiet_seconds * NANOSECONDS),
+    }
+
+
+def _unsettled(cursor: Cursor, most: int) -> tuple[Sighting, ...]:
+    cursor.execute(query("unsettled_work"), {"most": most})
+    return tuple(
+        Sighting(
+            path=bytes(path),
+            fingerprint=Fingerprint(size_bytes=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns),
+        )
+        for path, size, mtime_ns, ctime_ns in cursor.fetchall()
+    )
+
+
+def _copy_row(settled: SettledSighting) -> bytes:
+    sighting = settled.sighting
+    text = path_text(sighting.path)
+    plain = sighting.path.decode("utf-8", "surrogateescape")
+    return (
+        b"\t".join(
+            (
+                sighting.entry_type.value.encode(),
+                b"%d" % sighting.fingerprint.size_bytes,
+                _seconds(sighting.fingerprint.mtime_ns),
+                _seconds(sighting.fingerprint.ctime_ns),
+                _copy_escaped(sighting.path.replace(b"\\", b"\\\\")),
+                b"" if text == plain else _copy_escaped(text.encode()),
+                b"eager" if settled.eager else b"quiet",
+            )
+        )
+        + b"\n"
+    )
+
+
+def _copy_escaped(value: bytes) -> bytes:
+    return (
+        value.replace(b"\\", b"\\\\")
+        .replace(b"\t", b"\\t")
+        .replace(b"\n", b"\\n")
+        .replace(b"\r", b"\\r")
+    )
+
+
+def _seconds(nanoseconds: int) -> bytes:
+    sign = b"-" if nanoseconds < 0 else b""
+    seconds, rest = divmod(abs(nanoseconds), NANOSECONDS)
+    return b"%s%d.%09d" % (sign, seconds, rest)
+
+
+class _ChunkReader(io.RawIOBase):
+    """Lets psycopg2's COPY read a stream of chunks as one file."""
+
+    def __init__(self, chunks: Iterator[ListingChunk]) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._rest = chunk.rows
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece

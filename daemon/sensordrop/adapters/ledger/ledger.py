@@ -1,0 +1,144 @@
+"""The ledger as the engine sees it: `ports.Ledger` on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.enrollment import Enrollment
+from sensordrop.adapters.ledger.migrate import migrate
+from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.registry import Registry
+from sensordrop.adapters.ledger.work import Work
+from sensordrop.core.model import SweepSummary
+from sensordrop.ports import DeliveryCounts, DeliveryStatus, SessionSummary
+
+FOLD_ROWS = 50_000
+"""Counter changes folded in one transaction, so that readers never wait for a long one."""
+
+
+class PostgresLedger(Enrollment, Work, Registry):
+    """All parts of the ledger over one set of connections. Safe from every thread."""
+
+    def __init__(
+        self,
+        dsn: Callable[[], str],
+        *,
+        before_connect: Callable[[], None] | None = None,
+        origin: str = "daemon",
+        started_by: str = "sensordropd",
+    ) -> None:
+        connections = Connections(dsn, before_connect=before_connect, application_name=started_by)
+        Enrollment.__init__(self, connections, origin=origin, started_by=started_by)
+        Work.__init__(self, connections)
+        Registry.__init__(self, connections)
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date and name the migrations that were applied."""
+        return [f"{m.version:04d}_{m.name}" for m in migrate(self._connections)]
+
+    def publish(self, statuses: Sequence[DeliveryStatus]) -> None:
+        """Say what deliveries are doing; see `ports.Ledger.publish`."""
+        with self._connections.transaction() as cursor:
+            for status in statuses:
+                cursor.execute(
+                    query("publish_status"),
+                    {
+                        "delivery_id": status.delivery_id,
+                        "state": status.state,
+                        "reason": status.reason,
+                        "settling": status.settling,
+                    },
+                )
+
+    def publish_sweep(self, delivery_id: int, summary: SweepSummary) -> None:
+        """Say how a sweep ended; see `ports.Ledger.publish_sweep`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("publish_sweep"),
+                {
+                    "delivery_id": delivery_id,
+                    "started_at": summary.started_at,
+                    "complete": summary.complete,
+                    "problem": summary.problem,
+                    "files": summary.files,
+                },
+            )
+
+    def has_queued(self, delivery_id: int) -> bool:
+        """Tell whether any file of a delivery is not finished; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("queued"), {"delivery_id": delivery_id})
+            row = cursor.fetchone()
+            assert row is not None
+            return bool(row[0])
+
+    def open_sessions(self, delivery_ids: Sequence[int]) -> dict[int, int]:
+        """Give the running session of each delivery that has one; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("open_sessions"), {"delivery_ids": list(delivery_ids)})
+            return dict(cursor.fetchall())
+
+    def finish_session(self, delivery_id: int) -> SessionSummary | None:
+        """End the delivery's session if nothing is left in it; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("lock_delivery"), {"delivery_id": delivery_id})
+            cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            session_id: int = row[0]
+            cursor.execute(query("queued"), {"delivery_id": delivery_id})
+            queued = cursor.fetchone()
+            if queued is None or queued[0]:
+                return None
+            cursor.execute(query("finish_session"), {"session_id": session_id})
+            counts = cursor.fetchone()
+            assert counts is not None
+            if counts[0] == 0:
+                cursor.execute(query("drop_empty_session"), {"session_id": session_id})
+        total, uploaded, skipped, failed, superseded, vanished, bytes_uploaded = counts
+        return SessionSummary(
+            session_id=session_id,
+            files=total,
+            uploaded=uploaded,
+            skipped=skipped,
+            failed=failed,
+            superseded=superseded,
+            vanished=vanished,
+            bytes_uploaded=int(bytes_uploaded),
+        )
+
+    def fold_counters(self) -> int:
+        """Fold counter changes into the sums; see `ports.Ledger.fold_counters`."""
+        folded = 0
+        while True:
+            with self._connections.transaction() as cursor:
+                cursor.execute(query("try_fold_lock"))
+                lock = cursor.fetchone()
+                if lock is None or not lock[0]:
+                    return folded
+                cursor.execute(query("fold_counters"), {"most": FOLD_ROWS})
+                row = cursor.fetchone()
+                assert row is not None
+                taken: int = row[0]
+                folded += taken
+                if taken < FOLD_ROWS:
+                    return folded
+
+    def status(self, station: str | None = None) -> list[DeliveryCounts]:
+        """Tell how every delivery stands; see `ports.Ledger.status`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("status"), {"station": station})
+            assert cursor.description is not None
+            names = [column.name for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [DeliveryCounts(**row) for row in rows]
+
+    def close_own(self) -> None:
+        """Close the calling thread's connection, before the thread ends."""
+        self._connections.close_own()
+
+    def close(self) -> None:
+        """Close all connections. May be repeated."""
+        self._connections.close()

@@ -1,0 +1,702 @@
+-- All SQL of the ledger, each query under its name with a sentence on what it is for.
+-- Parameters are psycopg's %(name)s. Times are the database's own unless a name says otherwise.
+
+-- name: upsert_station
+-- Gives the station's id, and makes its row at the first start.
+INSERT INTO stations (name) VALUES (%(name)s)
+ON CONFLICT (name) DO UPDATE SET name = excluded.name
+RETURNING id;
+
+-- name: insert_daemon
+-- Registers a program that will claim work; its id owns the claims.
+INSERT INTO daemons (station_id, instance, origin, version, pid)
+VALUES (%(station_id)s, %(instance)s, %(origin)s, %(version)s, %(pid)s)
+RETURNING id;
+
+-- name: predecessors
+-- Finds the programs that ran on the same state directory and did not end in order.
+SELECT id FROM daemons WHERE instance = %(instance)s AND ended_at IS NULL;
+
+-- name: dead_daemons
+-- Finds programs whose heartbeat has been silent for too long, wherever they ran.
+SELECT id FROM daemons
+WHERE ended_at IS NULL
+  AND heartbeat_at < now() - make_interval(secs => %(dead_after_seconds)s);
+
+-- name: end_daemons
+-- Writes down that these programs are no more.
+UPDATE daemons SET ended_at = now() WHERE id = ANY(%(daemon_ids)s) AND ended_at IS NULL;
+
+-- name: heartbeat
+-- Says that a program is alive; no row means that it was declared dead and must register anew.
+UPDATE daemons SET heartbeat_at = now() WHERE id = %(daemon_id)s AND ended_at IS NULL
+RETURNING id;
+
+-- name: take_back_claims
+-- Frees what ended programs had claimed. Their files are innocent unless a crash was shown.
+UPDATE upload_queue
+SET claimed_by = NULL, next_at = '-infinity', crashes = crashes + %(charge)s
+WHERE next_at = 'infinity' AND claimed_by = ANY(%(daemon_ids)s);
+
+-- name: quarantine_crashers
+-- Takes files out of the queue that were claimed alone and still brought the program down.
+WITH crasher AS (
+    DELETE FROM upload_queue
+    WHERE crashes >= %(crash_limit)s AND claimed_by IS NULL
+    RETURNING upload_id, delivery_id, claim_number, attempts, crashes
+), story AS (
+    INSERT INTO upload_failures
+        (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
+    SELECT upload_id, delivery_id, attempts, 'file', 'crash',
+           'the program died ' || crashes || ' times while it worked on this file',
+           'look at the file and at the crash report in the journal, then retry it', true
+    FROM crasher
+)
+UPDATE file_uploads AS f
+SET state = 'failed', finished_at = now(), crashes = c.crashes, attempts = c.attempts,
+    claim_number = c.claim_number,
+    reason = 'the program died ' || c.crashes || ' times while it worked on this file'
+FROM crasher AS c
+WHERE f.id = c.upload_id
+RETURNING f.path;
+
+-- name: upsert_client
+-- Gives a client's id.
+INSERT INTO clients (name) VALUES (%(client)s)
+ON CONFLICT (name) DO UPDATE SET name = excluded.name
+RETURNING id;
+
+-- name: upsert_project
+-- Gives a project's id within its client.
+INSERT INTO projects (client_id, name) VALUES (%(client_id)s, %(project)s)
+ON CONFLICT (client_id, name) DO UPDATE SET name = excluded.name
+RETURNING id;
+
+-- name: upsert_cycle
+-- Gives a cycle's id within its project.
+INSERT INTO cycles (project_id, name) VALUES (%(project_id)s, %(cycle)s)
+ON CONFLICT (project_id, name) DO UPDATE SET name = excluded.name
+RETURNING id;
+
+-- name: upsert_destination
+-- Gives a destination's id.
+INSERT INTO destinations (type, endpoint_url, bucket_name, aws_region)
+VALUES ('s3', %(endpoint_url)s, %(bucket_name)s, %(aws_region)s)
+ON CONFLICT (type, endpoint_url, bucket_name) DO UPDATE SET aws_region = excluded.aws_region
+RETURNING id;
+
+-- name: current_delivery
+-- Finds the row of a delivery by its name (and its station, unless it is shared).
+SELECT id, client_id, project_id, cycle_id, destination_id, s3_prefix, selection_digest
+FROM deliveries
+WHERE name = %(name)s AND retired_at IS NULL
+  AND shared = %(shared)s AND (shared OR station_id = %(station_id)s)
+FOR UPDATE;
+
+-- name: insert_delivery
+-- Makes the row of a delivery that is new, or that now goes elsewhere.
+INSERT INTO deliveries
+    (station_id, name, shared, client_id, project_id, cycle_id, destination_id, s3_prefix,
+     local_directory, sensor_level, enabled, selection_digest)
+VALUES
+    (%(owner_id)s, %(name)s, %(shared)s, %(client_id)s, %(project_id)s, %(cycle_id)s,
+     %(destination_id)s, %(s3_prefix)s, %(local_directory)s, %(sensor_level)s, %(enabled)s,
+     %(selection_digest)s)
+RETURNING id;
+
+-- name: update_delivery
+-- Notes the settings of a delivery that may change without making it another one.
+UPDATE deliveries
+SET local_directory = %(local_directory)s, sensor_level = %(sensor_level)s,
+    enabled = %(enabled)s, selection_digest = %(selection_digest)s
+WHERE id = %(delivery_id)s;
+
+-- name: retire_delivery
+-- Ends a delivery that was pointed elsewhere; its name is free for the new one.
+UPDATE deliveries SET retired_at = now() WHERE id = %(delivery_id)s;
+
+-- name: retire_pending
+-- What a retired delivery had not stored yet goes on the books of its successor instead.
+WITH dropped AS (
+    DELETE FROM upload_queue WHERE delivery_id = %(delivery_id)s RETURNING upload_id, claim_number
+)
+UPDATE file_uploads AS f
+SET state = 'superseded', superseded_from = 'pending', is_current = false, finished_at = now(),
+    claim_number = d.claim_number, reason = 'the delivery was pointed elsewhere'
+FROM dropped AS d
+WHERE f.id = d.upload_id;
+
+-- name: forget_ignored
+-- The rules of a delivery changed: its ignored entries are judged anew by the next sweep.
+DELETE FROM ignored_files WHERE delivery_id = %(delivery_id)s;
+
+-- name: disable_missing_deliveries
+-- Deliveries of this station that are no longer configured are shown as disabled.
+UPDATE deliveries SET enabled = false
+WHERE station_id = %(station_id)s AND retired_at IS NULL AND enabled
+  AND NOT (id = ANY(%(delivery_ids)s));
+
+-- name: newest_configuration
+-- Finds the digest of the configuration that was last in force.
+SELECT digest FROM config_history
+WHERE station_id = %(station_id)s AND delivery_id IS NOT DISTINCT FROM %(delivery_id)s
+ORDER BY id DESC LIMIT 1;
+
+-- name: insert_configuration
+-- Keeps a configuration that is in force from now on.
+INSERT INTO config_history (station_id, delivery_id, digest, configuration)
+VALUES (%(station_id)s, %(delivery_id)s, %(digest)s, %(configuration)s);
+
+-- name: publish_status
+-- Says what a delivery is doing, for others to read.
+INSERT INTO delivery_status (delivery_id, state, reason, settling)
+VALUES (%(delivery_id)s, %(state)s, %(reason)s, %(settling)s)
+ON CONFLICT (delivery_id) DO UPDATE
+SET state = excluded.state, reason = excluded.reason, settling = excluded.settling,
+    updated_at = now();
+
+-- name: publish_sweep
+-- Says how the last sweep of a delivery ended.
+INSERT INTO delivery_status
+    (delivery_id, state, last_sweep_started_at, last_sweep_ended_at, last_sweep_complete,
+     last_sweep_problem, last_sweep_files, last_complete_sweep_at)
+VALUES
+    (%(delivery_id)s, 'sweeping', %(started_at)s, now(), %(complete)s, %(problem)s, %(files)s,
+     CASE WHEN %(complete)s THEN %(started_at)s END)
+ON CONFLICT (delivery_id) DO UPDATE
+SET last_sweep_started_at = excluded.last_sweep_started_at,
+    last_sweep_ended_at = excluded.last_sweep_ended_at,
+    last_sweep_complete = excluded.last_sweep_complete,
+    last_sweep_problem = excluded.last_sweep_problem,
+    last_sweep_files = excluded.last_sweep_files,
+    last_complete_sweep_at = coalesce(
+        excluded.last_complete_sweep_at, delivery_status.last_complete_sweep_at);
+
+-- name: make_listing_tables
+-- Makes this connection's private tables: what was seen, and what of it asks for work.
+CREATE TEMP TABLE IF NOT EXISTS listing (
+    entry_type   text,
+    size_bytes   bigint,
+    mtime        numeric,
+    ctime        numeric,
+    path_bytes   bytea,
+    special      text,
+    mode         text DEFAULT 'sweep',
+    mtime_ns     bigint GENERATED ALWAYS AS (trunc(mtime * 1000000000)::bigint) STORED,
+    ctime_ns     bigint GENERATED ALWAYS AS (trunc(ctime * 1000000000)::bigint) STORED,
+    path_digest  bytea GENERATED ALWAYS AS (substring(sha256(path_bytes) FOR 16)) STORED
+);
+CREATE TEMP TABLE IF NOT EXISTS work (
+    n            bigint GENERATED ALWAYS AS IDENTITY,
+    verdict      text,
+    upload_id    bigint,
+    entry_type   text,
+    size_bytes   bigint,
+    mtime_ns     bigint,
+    ctime_ns     bigint,
+    path         text,
+    path_bytes   bytea,
+    path_digest  bytea,
+    sensor       text,
+    kind         file_kind,
+    reason       text,
+    unsettled    boolean
+);
+TRUNCATE listing;
+TRUNCATE work RESTART IDENTITY;
+
+-- name: copy_listing
+-- Takes in a listing as the finder gives it. The encoding lets any byte into path_bytes.
+COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special)
+FROM STDIN (ENCODING 'SQL_ASCII');
+
+-- name: copy_sightings
+-- Takes in single sightings with the mode in which each was settled.
+COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special, mode)
+FROM STDIN (ENCODING 'SQL_ASCII');
+
+-- name: compare_listing
+-- Finds what is new, changed, back, or different while pending; everything else is known.
+-- Names are judged by the delivery's rules, each compiled to one regular expression.
+INSERT INTO work
+    (verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, path_bytes,
+     path_digest, sensor, kind, reason, unsettled)
+SELECT verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, path_bytes,
+       path_digest,
+       CASE WHEN cardinality(parts) > %(sensor_level)s AND %(sensor_level)s > 0
+            THEN parts[%(sensor_level)s] ELSE '' END,
+       coalesce((%(kinds)s::jsonb ->> extension)::file_kind, 'other'),
+       CASE
+           WHEN path COLLATE "C" ~ %(junk)s THEN 'junk'
+           WHEN path COLLATE "C" ~ %(exclude)s THEN 'excluded'
+           WHEN entry_type = 'l' THEN 'symbolic link'
+           WHEN entry_type <> 'f' THEN 'not a regular file'
+           WHEN NOT path COLLATE "C" ~ %(include)s THEN 'not included'
+           WHEN NOT extension = ANY(%(extensions)s::text[]) THEN 'extension not listed'
+       END,
+       CASE mode
+           WHEN 'sweep' THEN ctime_ns > %(edge_ns)s
+                             OR (mtime_ns > %(edge_ns)s AND mtime_ns <= %(wall_ns)s)
+           WHEN 'eager' THEN verdict NOT IN ('new', 'back')
+           ELSE false
+       END
+FROM (
+    SELECT CASE
+               WHEN f.id IS NULL THEN 'new'
+               WHEN f.state = 'vanished' THEN 'back'
+               WHEN f.state = 'pending' THEN 'different'
+               ELSE 'changed'
+           END AS verdict,
+           f.id AS upload_id, l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns, l.path_bytes,
+           l.path_digest, l.mode, named.path,
+           string_to_array(named.path, '/') AS parts,
+           lower(coalesce(substring(named.path from '[^/][.]([^./]*)$'), '') COLLATE "C")
+               AS extension
+    FROM listing AS l
+    LEFT JOIN file_uploads AS f
+        ON f.delivery_id = %(delivery_id)s AND f.path_digest = l.path_digest AND f.is_current
+    LEFT JOIN ignored_files AS i
+        ON i.delivery_id = %(delivery_id)s AND i.path_digest = l.path_digest
+           AND f.id IS NULL
+           AND NOT (l.entry_type = 'f' AND i.reason IN ('symbolic link', 'not a regular file'))
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN l.special <> '' THEN l.special
+                    ELSE convert_from(l.path_bytes, 'UTF8') END AS path
+        OFFSET 0
+    ) AS named
+    WHERE (f.id IS NULL AND i.path_digest IS NULL)
+       OR (f.id IS NOT NULL
+           AND (f.state = 'vanished' OR f.size_bytes <> l.size_bytes
+                OR f.mtime_ns <> l.mtime_ns OR f.ctime_ns <> l.ctime_ns))
+) AS seen;
+
+-- name: work_totals
+-- Counts what the comparison found.
+SELECT count(*) FILTER (WHERE reason IS NULL AND NOT unsettled AND verdict = 'new'),
+       count(*) FILTER (WHERE reason IS NULL AND NOT unsettled AND verdict <> 'new'),
+       count(*) FILTER (WHERE reason IS NOT NULL),
+       count(*) FILTER (WHERE reason IS NULL AND unsettled),
+       coalesce(max(n), 0)
+FROM work;
+
+-- name: unsettled_work
+-- Gives the files that must settle first, as many as the scout can watch.
+SELECT path_bytes, size_bytes, mtime_ns, ctime_ns
+FROM work WHERE reason IS NULL AND unsettled LIMIT %(most)s;
+
+-- name: note_ignored
+-- Keeps what is not uploaded, with the reason.
+INSERT INTO ignored_files (delivery_id, path_digest, path, path_bytes, size_bytes, reason)
+SELECT %(delivery_id)s, path_digest, path, path_bytes, size_bytes, reason
+FROM work WHERE reason IS NOT NULL AND n BETWEEN %(first)s AND %(last)s
+ON CONFLICT (delivery_id, path_digest) DO NOTHING;
+
+-- name: open_session
+-- Finds the delivery's running session and holds it open until this transaction ends.
+SELECT id FROM sync_sessions
+WHERE delivery_id = %(delivery_id)s AND state = 'open' FOR SHARE;
+
+-- name: begin_session
+-- Opens a session; nothing comes back if another program did so just now.
+INSERT INTO sync_sessions (delivery_id, origin, started_by)
+VALUES (%(delivery_id)s, %(origin)s, %(started_by)s)
+ON CONFLICT (delivery_id) WHERE state <> 'ended' DO NOTHING
+RETURNING id;
+
+-- name: enroll_sensors
+-- Makes the rows of sensors that were not known yet.
+INSERT INTO sensors (project_id, serial)
+SELECT DISTINCT d.project_id, w.sensor
+FROM work AS w, deliveries AS d
+WHERE d.id = %(delivery_id)s AND w.reason IS NULL AND NOT w.unsettled
+  AND w.n BETWEEN %(first)s AND %(last)s
+  AND NOT EXISTS (SELECT 1 FROM sensors AS s
+                  WHERE s.project_id = d.project_id AND s.serial = w.sensor)
+ON CONFLICT (project_id, serial) DO NOTHING;
+
+-- name: enroll_supersede
+-- Takes the older version of a changed file off the current ones; its successor comes next.
+UPDATE file_uploads AS f
+SET is_current = false, superseded_from = f.state, state = 'superseded'
+FROM work AS w
+WHERE w.verdict = 'changed' AND w.reason IS NULL AND NOT w.unsettled
+  AND w.n BETWEEN %(first)s AND %(last)s
+  AND f.id = w.upload_id AND f.is_current AND f.state IN ('uploaded', 'skipped', 'failed');
+
+-- name: enroll_new
+-- Puts new files and new versions on the books and into the queue. What another program has
+-- enrolled meanwhile stays as that one wrote it.
+WITH enrolled AS (
+    INSERT INTO file_uploads
+        (delivery_id, destination_id, session_id, sensor_id, predecessor_id, kind, size_bytes,
+         mtime_ns, ctime_ns, path, path_bytes, path_digest)
+    SELECT d.id, d.destination_id, %(session_id)s, s.id, w.upload_id, w.kind, w.size_bytes,
+           w.mtime_ns, w.ctime_ns, w.path, w.path_bytes, w.path_digest
+    FROM work AS w
+    JOIN deliveries AS d ON d.id = %(delivery_id)s
+    JOIN sensors AS s ON s.project_id = d.project_id AND s.serial = w.sensor
+    WHERE w.verdict IN ('new', 'changed') AND w.reason IS NULL AND NOT w.unsettled
+      AND w.n BETWEEN %(first)s AND %(last)s
+    ORDER BY w.n
+    ON CONFLICT (delivery_id, path_digest) WHERE is_current DO NOTHING
+    RETURNING id
+)
+INSERT INTO upload_queue (upload_id, delivery_id)
+SELECT id, %(delivery_id)s FROM enrolled;
+
+-- name: enroll_back
+-- Puts files that had vanished and are back into the queue again.
+WITH back AS (
+    UPDATE file_uploads AS f
+    SET state = 'pending', session_id = %(session_id)s, size_bytes = w.size_bytes,
+        mtime_ns = w.mtime_ns, ctime_ns = w.ctime_ns, finished_at = NULL, reason = NULL
+    FROM work AS w
+    WHERE w.verdict = 'back' AND w.reason IS NULL AND NOT w.unsettled
+      AND w.n BETWEEN %(first)s AND %(last)s
+      AND f.id = w.upload_id AND f.state = 'vanished'
+    RETURNING f.id, f.claim_number
+)
+INSERT INTO upload_queue (upload_id, delivery_id, claim_number)
+SELECT id, %(delivery_id)s, claim_number FROM back;
+
+-- name: enroll_different
+-- A file that was never stored and changed meanwhile is the same version, seen better. One that
+-- is claimed is left alone: its attempt sees the change itself.
+WITH waiting AS (
+    UPDATE upload_queue AS q
+    SET next_at = '-infinity', attempts = 0
+    FROM work AS w
+    WHERE w.verdict = 'different' AND w.reason IS NULL AND NOT w.unsettled
+      AND w.n BETWEEN %(first)s AND %(last)s
+      AND q.upload_id = w.upload_id AND q.claimed_by IS NULL
+    RETURNING q.upload_id, w.size_bytes, w.mtime_ns, w.ctime_ns
+)
+UPDATE file_uploads AS f
+SET size_bytes = q.size_bytes, mtime_ns = q.mtime_ns, ctime_ns = q.ctime_ns
+FROM waiting AS q
+WHERE f.id = q.upload_id;
+
+-- name: enroll_unignore
+-- An entry that was ignored and now is a file on the books is no longer ignored.
+DELETE FROM ignored_files AS i
+USING work AS w
+WHERE w.reason IS NULL AND NOT w.unsettled AND w.verdict = 'new'
+  AND w.n BETWEEN %(first)s AND %(last)s
+  AND i.delivery_id = %(delivery_id)s AND i.path_digest = w.path_digest;
+
+-- name: gone_candidates
+-- Finds waiting files that a complete listing, begun after they went on the books, did not have.
+SELECT f.id, f.path_bytes
+FROM upload_queue AS q
+JOIN file_uploads AS f ON f.id = q.upload_id
+WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
+  AND f.enrolled_at < %(sweep_began)s
+  AND NOT EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
+
+-- name: mark_vanished
+-- Takes files off the queue that are gone from disk before they were stored.
+WITH dropped AS (
+    DELETE FROM upload_queue
+    WHERE upload_id = ANY(%(upload_ids)s) AND claimed_by IS NULL
+    RETURNING upload_id, claim_number
+)
+UPDATE file_uploads AS f
+SET state = 'vanished', finished_at = now(), claim_number = d.claim_number,
+    reason = 'gone from disk before it was stored'
+FROM dropped AS d
+WHERE f.id = d.upload_id;
+
+-- name: database_now
+-- Asks for the database's clock.
+SELECT clock_timestamp();
+
+-- name: claim
+-- Leases the oldest due files of one delivery to this program.
+WITH due AS (
+    SELECT upload_id FROM upload_queue
+    WHERE delivery_id = %(delivery_id)s AND next_at <= now() AND crashes < %(suspect_crashes)s
+    ORDER BY next_at, upload_id
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE upload_queue AS q
+    SET next_at = 'infinity', claimed_by = %(daemon_id)s, claim_number = q.claim_number + 1
+    FROM due WHERE q.upload_id = due.upload_id
+    RETURNING q.upload_id, q.claim_number, q.attempts, q.crashes
+)
+SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_ns, f.ctime_ns,
+       c.claim_number, c.attempts, c.crashes,
+       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END
+FROM claimed AS c
+JOIN file_uploads AS f ON f.id = c.upload_id
+LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id
+ORDER BY c.upload_id;
+
+-- name: claim_suspect
+-- Leases one file that was in work in more than one crash, to be worked on alone.
+WITH due AS (
+    SELECT upload_id FROM upload_queue
+    WHERE delivery_id = ANY(%(delivery_ids)s) AND next_at <= now()
+      AND crashes >= %(suspect_crashes)s
+    ORDER BY next_at, upload_id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE upload_queue AS q
+    SET next_at = 'infinity', claimed_by = %(daemon_id)s, claim_number = q.claim_number + 1
+    FROM due WHERE q.upload_id = due.upload_id
+    RETURNING q.upload_id, q.claim_number, q.attempts, q.crashes
+)
+SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_ns, f.ctime_ns,
+       c.claim_number, c.attempts, c.crashes,
+       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END
+FROM claimed AS c
+JOIN file_uploads AS f ON f.id = c.upload_id
+LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id;
+
+-- name: due_in_seconds
+-- Says for each delivery in how many seconds its next file is due; minus infinity means now,
+-- plus infinity that all of them are claimed.
+SELECT d.id,
+       extract(epoch FROM q.next_at)::float8 - extract(epoch FROM clock_timestamp())::float8
+FROM unnest(%(delivery_ids)s::bigint[]) AS d(id)
+CROSS JOIN LATERAL (
+    SELECT next_at FROM upload_queue WHERE delivery_id = d.id
+    ORDER BY next_at, upload_id LIMIT 1
+) AS q;
+
+-- name: queued
+-- Tells whether a delivery has any file that is not finished.
+SELECT EXISTS (SELECT 1 FROM upload_queue WHERE delivery_id = %(delivery_id)s);
+
+-- name: commit_stored
+-- Writes down what was stored or found stored, where the claim still holds.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, state upload_state, object_key text, sha256 text,
+        etag text, version_id text, checksum_sha256 text, store_check text, conflict boolean,
+        reason text)
+), fenced AS (
+    DELETE FROM upload_queue AS q USING outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, q.claim_number, q.attempts, q.crashes
+)
+UPDATE file_uploads AS f
+SET state = o.state, finished_at = now(), object_key = o.object_key,
+    sha256 = decode(o.sha256, 'hex'), etag = o.etag, version_id = o.version_id,
+    checksum_sha256 = o.checksum_sha256, store_check = o.store_check, conflict = o.conflict,
+    reason = o.reason, claim_number = q.claim_number, attempts = q.attempts + 1,
+    crashes = q.crashes
+FROM outcome AS o JOIN fenced AS q ON q.upload_id = o.upload_id
+WHERE f.id = o.upload_id
+RETURNING f.id;
+
+-- name: commit_vanished
+-- Writes down that claimed files are gone.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (upload_id bigint, claim_number bigint)
+), fenced AS (
+    DELETE FROM upload_queue AS q USING outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, q.claim_number
+)
+UPDATE file_uploads AS f
+SET state = 'vanished', finished_at = now(), claim_number = q.claim_number,
+    reason = 'gone from disk before it was stored'
+FROM fenced AS q
+WHERE f.id = q.upload_id
+RETURNING f.id;
+
+-- name: commit_quarantined
+-- Puts files into quarantine, with the failure that did it.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, scope text, error_class text, message text,
+        hint text)
+), fenced AS (
+    DELETE FROM upload_queue AS q USING outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, q.delivery_id, q.claim_number, q.attempts, q.crashes
+), story AS (
+    INSERT INTO upload_failures
+        (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
+    SELECT q.upload_id, q.delivery_id, q.attempts + 1, o.scope, o.error_class, o.message, o.hint,
+           true
+    FROM fenced AS q JOIN outcome AS o ON o.upload_id = q.upload_id
+)
+UPDATE file_uploads AS f
+SET state = 'failed', finished_at = now(), reason = o.message, claim_number = q.claim_number,
+    attempts = q.attempts + 1, crashes = q.crashes
+FROM outcome AS o JOIN fenced AS q ON q.upload_id = o.upload_id
+WHERE f.id = o.upload_id
+RETURNING f.id;
+
+-- name: commit_retries
+-- Uses up one attempt of each file and says when the next one is due.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, wait_seconds float8, scope text,
+        error_class text, message text, hint text)
+), fenced AS (
+    UPDATE upload_queue AS q
+    SET claimed_by = NULL, attempts = q.attempts + 1,
+        next_at = now() + make_interval(secs => o.wait_seconds)
+    FROM outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, q.delivery_id, q.attempts
+)
+INSERT INTO upload_failures
+    (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
+SELECT q.upload_id, q.delivery_id, q.attempts, o.scope, o.error_class, o.message, o.hint, false
+FROM fenced AS q JOIN outcome AS o ON o.upload_id = q.upload_id
+RETURNING upload_id;
+
+-- name: commit_given_back
+-- Gives claims back without charging the files anything.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, wait_seconds float8)
+)
+UPDATE upload_queue AS q
+SET claimed_by = NULL,
+    next_at = coalesce(now() + make_interval(secs => o.wait_seconds), '-infinity')
+FROM outcome AS o
+WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+  AND q.claimed_by = %(daemon_id)s
+RETURNING q.upload_id;
+
+-- name: commit_waits
+-- Sends files that are still being written back to wait, as they were last seen.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, wait_seconds float8, size_bytes bigint,
+        mtime_ns bigint, ctime_ns bigint)
+), fenced AS (
+    UPDATE upload_queue AS q
+    SET claimed_by = NULL, next_at = now() + make_interval(secs => o.wait_seconds)
+    FROM outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, o.size_bytes, o.mtime_ns, o.ctime_ns
+)
+UPDATE file_uploads AS f
+SET size_bytes = q.size_bytes, mtime_ns = q.mtime_ns, ctime_ns = q.ctime_ns
+FROM fenced AS q
+WHERE f.id = q.upload_id
+RETURNING f.id;
+
+-- name: take_off_same
+-- Takes versions off the books whose bytes turned out to be those of their predecessors.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (upload_id bigint, claim_number bigint)
+), fenced AS (
+    DELETE FROM upload_queue AS q USING outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id
+)
+DELETE FROM file_uploads AS f USING fenced AS q
+WHERE f.id = q.upload_id
+RETURNING f.id, f.predecessor_id, f.mtime_ns, f.ctime_ns;
+
+-- name: restore_predecessors
+-- Makes those predecessors current again, with the times that the file has now.
+UPDATE file_uploads AS f
+SET is_current = true, state = f.superseded_from, superseded_from = NULL,
+    mtime_ns = o.mtime_ns, ctime_ns = o.ctime_ns
+FROM jsonb_to_recordset(%(outcomes)s) AS o (
+    predecessor_id bigint, mtime_ns bigint, ctime_ns bigint)
+WHERE f.id = o.predecessor_id AND NOT f.is_current;
+
+-- name: lock_delivery
+-- One program at a time ends sessions and marks files gone in a delivery.
+SELECT pg_advisory_xact_lock(hashtext('sensordrop.delivery'), %(delivery_id)s::int);
+
+-- name: session_to_finish
+-- Holds the running session alone: whoever is enrolling into it is done when this returns.
+SELECT id FROM sync_sessions
+WHERE delivery_id = %(delivery_id)s AND state <> 'ended' FOR UPDATE;
+
+-- name: finish_session
+-- Ends a session with counts that are recounted from its files.
+UPDATE sync_sessions AS s
+SET state = 'ended', ended_at = now(), files_total = c.total, files_uploaded = c.uploaded,
+    files_skipped = c.skipped, files_failed = c.failed, files_superseded = c.superseded,
+    files_vanished = c.vanished, bytes_total = c.bytes, bytes_uploaded = c.bytes_uploaded
+FROM (
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE state = 'uploaded') AS uploaded,
+           count(*) FILTER (WHERE state = 'skipped') AS skipped,
+           count(*) FILTER (WHERE state = 'failed') AS failed,
+           count(*) FILTER (WHERE state = 'superseded') AS superseded,
+           count(*) FILTER (WHERE state = 'vanished') AS vanished,
+           coalesce(sum(size_bytes), 0) AS bytes,
+           coalesce(sum(size_bytes) FILTER (WHERE state = 'uploaded'), 0) AS bytes_uploaded
+    FROM file_uploads WHERE session_id = %(session_id)s
+) AS c
+WHERE s.id = %(session_id)s
+RETURNING s.files_total, s.files_uploaded, s.files_skipped, s.files_failed, s.files_superseded,
+          s.files_vanished, s.bytes_uploaded;
+
+-- name: drop_empty_session
+-- A session in which nothing came to be on the books leaves no row.
+DELETE FROM sync_sessions WHERE id = %(session_id)s AND files_total = 0;
+
+-- name: open_sessions
+-- Finds the deliveries whose session has not ended.
+SELECT delivery_id, id FROM sync_sessions
+WHERE state <> 'ended' AND delivery_id = ANY(%(delivery_ids)s);
+
+-- name: try_fold_lock
+-- One program at a time folds the counters.
+SELECT pg_try_advisory_xact_lock(hashtext('sensordrop.fold'));
+
+-- name: fold_counters
+-- Adds the appended changes to the sums, a bounded number at a time.
+WITH taken AS (
+    DELETE FROM counter_deltas
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM counter_deltas LIMIT %(most)s))
+    RETURNING delivery_id, session_id, sensor_id, kind, state, files, bytes
+), by_delivery AS (
+    INSERT INTO file_counts AS c (delivery_id, sensor_id, kind, state, files, bytes)
+    SELECT delivery_id, sensor_id, kind, state, sum(files), sum(bytes)
+    FROM taken GROUP BY delivery_id, sensor_id, kind, state
+    ON CONFLICT (delivery_id, sensor_id, kind, state) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes
+), by_session AS (
+    INSERT INTO session_counts AS c (session_id, state, files, bytes)
+    SELECT session_id, state, sum(files), sum(bytes)
+    FROM taken WHERE session_id IS NOT NULL GROUP BY session_id, state
+    ON CONFLICT (session_id, state) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes
+)
+SELECT count(*) FROM taken;
+
+-- name: status
+-- Tells all there is to show of every delivery; counts come from the kept sums.
+SELECT d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,
+       s.state, s.reason, coalesce(s.settling, 0) AS settling,
+       (SELECT coalesce(jsonb_object_agg(t.state, jsonb_build_array(t.files, t.bytes)), '{}')
+        FROM (SELECT u.state, sum(u.files) AS files, sum(u.bytes) AS bytes
+              FROM (SELECT state, files, bytes FROM file_counts WHERE delivery_id = d.id
+                    UNION ALL
+                    SELECT state, files, bytes FROM counter_deltas WHERE delivery_id = d.id
+                   ) AS u
+              GROUP BY u.state) AS t) AS counts,
+       (SELECT count(*) FROM upload_queue AS q
+        WHERE q.delivery_id = d.id AND q.next_at = 'infinity') AS uploading,
+       n.id AS session_id, n.started_at AS session_started_at
+FROM deliveries AS d
+JOIN clients AS c ON c.id = d.client_id
+JOIN projects AS p ON p.id = d.project_id
+JOIN cycles AS y ON y.id = d.cycle_id
+LEFT JOIN delivery_status AS s ON s.delivery_id = d.id
+LEFT JOIN sync_sessions AS n ON n.delivery_id = d.id AND n.state <> 'ended'
+WHERE d.retired_at IS NULL
+  AND (%(station)s IS NULL OR d.shared
+       OR d.station_id = (SELECT id FROM stations WHERE name = %(station)s))
+ORDER BY d.name;

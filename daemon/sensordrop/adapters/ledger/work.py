@@ -1,0 +1,173 @@
+"""Claims on files that are ready, and the outcomes that are written down for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
+from psycopg2.extras import Json
+
+from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.registry import SUSPECT_CRASHES
+from sensordrop.core.failure import Failure
+from sensordrop.core.lifecycle import (
+    GiveBack,
+    Quarantine,
+    RecordSkipped,
+    RecordUploaded,
+    RecordVanished,
+    RestorePredecessor,
+    Retry,
+    Wait,
+)
+from sensordrop.core.model import Claim, Fingerprint, Receipt
+from sensordrop.ports import Commit
+
+
+class Work:
+    """The part of the ledger that hands out files and takes in outcomes."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def claim(self, daemon_id: int, delivery_id: int, most: int) -> list[Claim]:
+        """Lease due files of one delivery; see `ports.Ledger.claim`."""
+        return self._claim("claim", daemon_id=daemon_id, delivery_id=delivery_id, most=most)
+
+    def claim_suspect(self, daemon_id: int, delivery_ids: Sequence[int]) -> Claim | None:
+        """Lease one file that must be worked on alone; see `ports.Ledger.claim_suspect`."""
+        claims = self._claim("claim_suspect", daemon_id=daemon_id, delivery_ids=list(delivery_ids))
+        return claims[0] if claims else None
+
+    def due_in_seconds(self, delivery_ids: Sequence[int]) -> dict[int, float]:
+        """Say when each delivery has work; see `ports.Ledger.due_in_seconds`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("due_in_seconds"), {"delivery_ids": list(delivery_ids)})
+            return dict(cursor.fetchall())
+
+    def commit(self, daemon_id: int, commits: Sequence[Commit], now: datetime) -> int:
+        """Write outcomes down; see `ports.Ledger.commit`."""
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for commit in commits:
+            name, row = _row(commit, now)
+            groups[name].append(row)
+        written = 0
+        with self._connections.transaction() as cursor:
+            for name, rows in sorted(groups.items()):
+                parameters = {"daemon_id": daemon_id, "outcomes": Json(rows)}
+                if name == "take_off_same":
+                    written += _restore(cursor, parameters)
+                else:
+                    cursor.execute(query(name), parameters)
+                    written += cursor.rowcount
+        return written
+
+    def _claim(self, name: str, **parameters: Any) -> list[Claim]:
+        with self._connections.transaction() as cursor:
+            cursor.execute(query(name), {**parameters, "suspect_crashes": SUSPECT_CRASHES})
+            return [
+                Claim(
+                    upload_id=upload_id,
+                    delivery_id=delivery_id,
+                    path=bytes(path),
+                    path_text=text,
+                    fingerprint=Fingerprint(size_bytes=size, mtime_ns=mtime, ctime_ns=ctime),
+                    claim_number=number,
+                    attempts=attempts,
+                    crashes=crashes,
+                    predecessor_sha256=None if before is None else bytes(before),
+                )
+                for (
+                    upload_id,
+                    delivery_id,
+                    path,
+                    text,
+                    size,
+                    mtime,
+                    ctime,
+                    number,
+                    attempts,
+                    crashes,
+                    before,
+                ) in cursor.fetchall()
+            ]
+
+
+def _restore(cursor: Cursor, parameters: dict[str, Any]) -> int:
+    cursor.execute(query("take_off_same"), parameters)
+    taken_off = cursor.fetchall()
+    rows = [
+        {"predecessor_id": before, "mtime_ns": mtime, "ctime_ns": ctime}
+        for _, before, mtime, ctime in taken_off
+    ]
+    cursor.execute(query("restore_predecessors"), {"outcomes": Json(rows)})
+    return len(taken_off)
+
+
+def _row(commit: Commit, now: datetime) -> tuple[str, dict[str, Any]]:
+    """Give the query that writes an action down, and the row that it takes."""
+    fence = {
+        "upload_id": commit.claim.upload_id,
+        "claim_number": commit.claim.claim_number,
+    }
+    match commit.action:
+        case RecordUploaded(receipt=receipt):
+            return "commit_stored", {**fence, **_stored("uploaded", receipt, None)}
+        case RecordSkipped(receipt=receipt, evidence=evidence):
+            return "commit_stored", {**fence, **_stored("skipped", receipt, evidence)}
+        case RestorePredecessor():
+            return "take_off_same", fence
+        case RecordVanished():
+            return "commit_vanished", fence
+        case Wait(fingerprint=seen, until=until):
+            return "commit_waits", {
+                **fence,
+                "wait_seconds": _wait(until, now),
+                "size_bytes": seen.size_bytes,
+                "mtime_ns": seen.mtime_ns,
+                "ctime_ns": seen.ctime_ns,
+            }
+        case Retry(failure=failure, until=until):
+            row = {**fence, **_failed(failure), "wait_seconds": _wait(until, now)}
+            return "commit_retries", row
+        case Quarantine(failure=failure):
+            return "commit_quarantined", {**fence, **_failed(failure)}
+        case GiveBack(until=until):
+            wait = None if until is None else _wait(until, now)
+            return "commit_given_back", {**fence, "wait_seconds": wait}
+
+
+def _wait(until: datetime, now: datetime) -> float:
+    return max(0.0, (until - now).total_seconds())
+
+
+def _stored(state: str, receipt: Receipt, reason: str | None) -> dict[str, Any]:
+    return {
+        "state": state,
+        "object_key": receipt.object_key,
+        "sha256": receipt.sha256.hex(),
+        "etag": receipt.etag,
+        "version_id": receipt.version_id,
+        "checksum_sha256": receipt.checksum_sha256,
+        "store_check": receipt.store_check.value,
+        "conflict": receipt.conflict,
+        "reason": reason,
+    }
+
+
+def _failed(failure: Failure) -> dict[str, Any]:
+    return {
+        "scope": failure.scope.value,
+        "error_class": failure.error_class,
+        "message": _storable(failure.message),
+        "hint": _storable(failure.hint),
+    }
+
+
+def _storable(text: str) -> str:
+    """Make any text one that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

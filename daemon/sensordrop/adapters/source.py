@@ -1,0 +1,305 @@
+"""The drop folder as it is read: never through links, never changed.
+
+Files are opened one folder at a time below the root's descriptor, so that no link (not even one
+that is put in place while we look) leads out of the delivery, and so that paths longer than the
+system's limit can be read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sensordrop.core.failure import Failure, FailureError, FailureScope
+from sensordrop.core.keys import path_text
+from sensordrop.core.model import EntryType, Fingerprint, Sighting
+from sensordrop.ports import FileGoneError, RootMissingError
+
+IN_MEMORY_BYTES = 8 * 1024 * 1024
+"""Files up to this size are read once and sent from memory; larger ones are read twice."""
+READ_BYTES = 1024 * 1024
+"""Bytes read at a time while hashing."""
+
+_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK a pipe that lies in the folder would block its worker for ever.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+_STATION = {
+    errno.EMFILE: "raise LimitNOFILE of the service, or lower max_workers",
+    errno.ENFILE: "raise the sysctl fs.file-max, or end what holds so many files open",
+    errno.ENOMEM: "give this machine more memory, or lower max_workers",
+}
+_NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
+_ENTRY_TYPES = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.FOLDER,
+    stat.S_IFLNK: EntryType.LINK,
+    stat.S_IFIFO: EntryType.PIPE,
+    stat.S_IFSOCK: EntryType.SOCKET,
+    stat.S_IFBLK: EntryType.BLOCK_DEVICE,
+    stat.S_IFCHR: EntryType.CHARACTER_DEVICE,
+}
+
+
+class FolderSource:
+    """`ports.Source` on a local folder. Safe from every thread."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.fsencode(root)
+
+    def device(self) -> int | None:
+        """Tell on which file system (device number) the root is; None if it is missing."""
+        try:
+            found = Path(os.fsdecode(self._root)).stat()
+        except OSError:
+            return None
+        return found.st_dev if stat.S_ISDIR(found.st_mode) else None
+
+    def is_empty(self) -> bool:
+        """Tell whether the root holds nothing at all (or can't be listed)."""
+        try:
+            with os.scandir(self._root) as entries:
+                return next(entries, None) is None
+        except OSError:
+            return True
+
+    def look(self, path: bytes) -> Sighting | None:
+        """Look at one path without following links; None if it is not there.
+
+        Raises OSError for everything but "not there".
+        """
+        try:
+            found = self._lstat(path)
+        except RootMissingError:
+            return None
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        return Sighting(
+            path=path,
+            fingerprint=_fingerprint(found),
+            entry_type=_ENTRY_TYPES.get(stat.S_IFMT(found.st_mode), EntryType.UNKNOWN),
+        )
+
+    @contextmanager
+    def open(self, path: bytes) -> Iterator[OpenedFile]:
+        """Open one file for an attempt.
+
+        Raises RootMissingError, FileGoneError, or FailureError for what else is wrong with it.
+        """
+        try:
+            folder, name = self._open_folder(path)
+            try:
+                descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise FileGoneError(path_text(path)) from error
+            raise classified(error, path, "open") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _not_regular(path)
+            yield OpenedFile(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def _lstat(self, path: bytes) -> os.stat_result:
+        folder, name = self._open_folder(path)
+        try:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(folder)
+
+    def _open_folder(self, path: bytes) -> tuple[int, bytes]:
+        """Give a descriptor of the folder that holds the path's last component, and that name."""
+        *folders, name = path.split(b"/")
+        if not name or any(part in (b"", b".", b"..") for part in (*folders, name)):
+            raise ValueError(f"not a path below the root: {path_text(path)!r}")
+        try:
+            at = os.open(self._root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
+        except OSError as error:
+            raise RootMissingError(os.fsdecode(self._root)) from error
+        for part in folders:
+            try:
+                deeper = os.open(part, _FOLDER_FLAGS, dir_fd=at)
+            finally:
+                os.close(at)
+            at = deeper
+        return at, name
+
+
+class OpenedFile:
+    """One open file: `ports.Content`, and what an attempt must know of it."""
+
+    def __init__(self, descriptor: int, path: bytes) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._memory: bytes | None = None
+        self._sha256 = b""
+        self._md5 = b""
+        self.size_bytes = os.fstat(descriptor).st_size
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the bytes as `digest` read them."""
+        return self._sha256
+
+    @property
+    def md5(self) -> bytes:
+        """MD5 of the same bytes."""
+        return self._md5
+
+    def fingerprint(self) -> Fingerprint:
+        """Tell the file's size and times as they are now."""
+        return _fingerprint(os.fstat(self._descriptor))
+
+    def being_written(self) -> bool:
+        """Tell whether somebody holds the file open for writing, where the system can say.
+
+        A read lease is refused exactly then (fcntl(2), "Leases"). It is held for two system
+        calls; SIGIO must be ignored, or a writer that opens the file in between ends the
+        process. False where leases are not to be had: network shares, files of other owners.
+        """
+        if not hasattr(fcntl, "F_SETLEASE"):
+            return False
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            return error.errno == errno.EAGAIN
+        fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+
+    def digest(self) -> int:
+        """Read the file once for its digests and give the number of bytes that were read.
+
+        A small file stays in memory, so that what is sent is what was hashed. Raises
+        FailureError.
+        """
+        keep = self.size_bytes <= IN_MEMORY_BYTES
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        pieces: list[bytes] = []
+        length = 0
+        while True:
+            try:
+                piece = os.pread(self._descriptor, READ_BYTES, length)
+            except OSError as error:
+                raise classified(error, self._path, "read") from error
+            if not piece:
+                break
+            length += len(piece)
+            sha256.update(piece)
+            md5.update(piece)
+            if keep:
+                pieces.append(piece)
+                keep = length <= IN_MEMORY_BYTES
+        self._memory = b"".join(pieces) if keep else None
+        self._sha256, self._md5 = sha256.digest(), md5.digest()
+        return length
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Read the same file again from its first byte."""
+        if self._memory is not None:
+            yield io.BytesIO(self._memory)
+            return
+        with io.BufferedReader(_Reader(self._descriptor, self._path), READ_BYTES) as reader:
+            yield reader
+
+
+class _Reader(io.RawIOBase):
+    """Reads an open file by position, so that readers don't move each other."""
+
+    def __init__(self, descriptor: int, path: bytes) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._path = path
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._at
+        elif whence == os.SEEK_END:
+            offset += os.fstat(self._descriptor).st_size
+        self._at = max(0, offset)
+        return self._at
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        try:
+            length = os.preadv(self._descriptor, [buffer], self._at)
+        except OSError as error:
+            raise classified(error, self._path, "read") from error
+        self._at += length
+        return length
+
+
+def classified(error: OSError, path: bytes, verb: str) -> FailureError:
+    """Classify what the system said about a file in the drop folder."""
+    text = path_text(path)
+    why = f"could not {verb} {text}: {error.strerror or error}"
+    code = error.errno or 0
+    if code in _STATION:
+        return FailureError(
+            Failure(
+                scope=FailureScope.STATION,
+                error_class="resources",
+                message=why,
+                hint=_STATION[code],
+            )
+        )
+    if code in _NOT_REGULAR:
+        return _not_regular(path)
+    if code in (errno.EACCES, errno.EPERM):
+        return FailureError(
+            Failure(
+                scope=FailureScope.FILE,
+                error_class="unreadable",
+                message=why,
+                hint="let the daemon's user or group read the file (chmod, chgrp, an ACL)",
+            )
+        )
+    return FailureError(
+        Failure(
+            scope=FailureScope.FILE,
+            error_class="read-error",
+            message=why,
+            hint="check the card, the disk and the kernel's log (dmesg)",
+        )
+    )
+
+
+def _not_regular(path: bytes) -> FailureError:
+    return FailureError(
+        Failure(
+            scope=FailureScope.FILE,
+            error_class="not-a-regular-file",
+            message=f"{path_text(path)} is a link or a special file now",
+            hint="put the file itself into the drop folder",
+            permanent=True,
+        )
+    )
+
+
+def _fingerprint(found: os.stat_result) -> Fingerprint:
+    return Fingerprint(
+        size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns
+    )

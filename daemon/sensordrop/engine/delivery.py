@@ -1,0 +1,80 @@
+"""One delivery while the daemon runs: its settings and what its services know about it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sensordrop.core.failure import FailureScope
+from sensordrop.core.lifecycle import RetryPolicy
+from sensordrop.ports import Destination, EnrollRules, Finder, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliverySettings:
+    """What the services need of a delivery's configuration."""
+
+    name: str
+    delivery_id: int
+    root: str
+    s3_prefix: str
+    rules: EnrollRules
+    policy: RetryPolicy
+    priority: int
+    max_workers: int
+    sweep_interval_seconds: float
+    polling_interval_seconds: float | None
+    """Where the watcher can't see everything, sweeps come at least this often."""
+    watched: bool
+    writer_check: bool
+    enabled: bool
+    breaker_keys: dict[FailureScope, str]
+    """Which breaker a failure of each scope opens; deliveries share breakers by these keys."""
+    source: Source
+    destination: Destination
+    make_finder: Callable[[], Finder]
+
+
+@dataclass(kw_only=True)
+class Delivery:
+    """A delivery's settings with what changes while it runs. Fields are set by one service each
+    and read by others; each is a plain value, so reading needs no lock.
+    """
+
+    settings: DeliverySettings
+    device: int | None = None
+    """The file system that the root is known to be on; files are only read there."""
+    offline_reason: str | None = None
+    blocked_reason: str | None = None
+    sweeping: bool = False
+    settling: int = 0
+    last_activity: float = 0.0
+    session_open: bool = field(default=False)
+
+    @property
+    def name(self) -> str:
+        """The delivery's name."""
+        return self.settings.name
+
+    @property
+    def delivery_id(self) -> int:
+        """The delivery's id in the ledger."""
+        return self.settings.delivery_id
+
+
+class Bell:
+    """Wakes whoever waits. Carries nothing: what there is to do is read from the ledger."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def ring(self) -> None:
+        """Wake the waiting thread, or the next one to wait. Safe from every thread."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a ring, at most so long; tell whether it rang."""
+        rang = self._event.wait(seconds)
+        self._event.clear()
+        return rang

@@ -1,0 +1,117 @@
+"""One sweep of one delivery: list the folder, compare with the ledger, mark what is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from sensordrop.core.model import EntryType, Fingerprint, Sighting, SweepSummary
+from sensordrop.engine.delivery import Delivery
+from sensordrop.ports import Clock, Ledger, StopFlag, Watcher
+
+MOST_SETTLING = 10_000
+"""Files of one delivery that are watched until they settle: some megabytes of memory. More are
+left to the next sweep."""
+
+_IN_DOUBT = Fingerprint(size_bytes=0, mtime_ns=0, ctime_ns=0)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a sweep tells the scout."""
+
+    delivery: Delivery
+    summary: SweepSummary
+    seconds: float
+    session_opened: int | None = None
+    unsettled: tuple[Sighting, ...] = ()
+    unsettled_left: int = 0
+    watch_problem: str | None = None
+
+
+def sweep(
+    delivery: Delivery,
+    *,
+    ledger: Ledger,
+    clock: Clock,
+    watcher: Watcher | None,
+    stop: StopFlag,
+) -> SweepResult:
+    """Sweep once. Blocks on the disk and the database.
+
+    The watch, if one is to be begun, begins before the listing, so that nothing falls between
+    the two. Raises LedgerUnavailableError; all that is wrong with the folder is in the summary.
+    """
+    settings = delivery.settings
+    log = _log.bind(delivery=delivery.name)
+    began = clock.monotonic()
+    watch_problem = None
+    if watcher is not None:
+        try:
+            watcher.watch(delivery.name, settings.root)
+        except OSError as error:
+            watch_problem = f"the folder can't be watched: {error.strerror or error}"
+    started_at = ledger.begin_sweep()
+    wall_ns = clock.wall_ns()
+    finder = settings.make_finder()
+
+    def progress(entries: int) -> None:
+        speed = entries / max(clock.monotonic() - began, 0.001)
+        log.info(
+            "sweep_progress",
+            message=f"find: Found {entries:,} files so far…",
+            files_per_second=round(speed),
+        )
+
+    result = ledger.enroll_listing(
+        delivery.delivery_id,
+        finder.list(settings.root, stop, progress),
+        settings.rules,
+        wall_ns=wall_ns,
+        most_unsettled=MOST_SETTLING,
+    )
+    report = finder.report
+    problem = report.problem
+    if report.complete and settings.source.device() != delivery.device:
+        problem = "the folder's file system was exchanged while it was listed"
+    gone = 0
+    if problem is None:
+        gone = ledger.mark_gone(
+            delivery.delivery_id, lambda path: _look(delivery, path), sweep_began=started_at
+        )
+    summary = SweepSummary(
+        started_at=started_at,
+        files=report.files,
+        folders=report.folders,
+        new=result.new,
+        changed=result.changed,
+        gone=gone,
+        ignored=result.ignored,
+        unsettled=len(result.unsettled) + result.unsettled_left,
+        complete=problem is None,
+        problem=problem,
+    )
+    ledger.publish_sweep(delivery.delivery_id, summary)
+    return SweepResult(
+        delivery=delivery,
+        summary=summary,
+        seconds=clock.monotonic() - began,
+        session_opened=result.session_opened,
+        unsettled=tuple(result.unsettled),
+        unsettled_left=result.unsettled_left,
+        watch_problem=watch_problem,
+    )
+
+
+def _look(delivery: Delivery, path: bytes) -> Fingerprint | None:
+    """Look once more at a file that a listing did not have. In doubt it is there."""
+    try:
+        sighting = delivery.settings.source.look(path)
+    except OSError:
+        return _IN_DOUBT
+    if sighting is None or sighting.entry_type is EntryType.FOLDER:
+        return None if delivery.settings.source.device() == delivery.device else _IN_DOUBT
+    return sighting.fingerprint

@@ -1,0 +1,299 @@
+"""The uploader: claims what is ready, has it stored, and writes the outcomes down in batches."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from sensordrop.core.failure import FailureScope, LedgerUnavailableError
+from sensordrop.core.lifecycle import (
+    AlreadyStored,
+    Failed,
+    GiveBack,
+    Interrupted,
+    Quarantine,
+    Retry,
+    Stored,
+    plan,
+)
+from sensordrop.core.model import Claim
+from sensordrop.engine.breakers import Breakers
+from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.workers import Done, WorkerPool
+from sensordrop.ports import Clock, Commit, Ledger, StopFlag
+
+COMMIT_ROWS = 200
+"""Outcomes that are written down together at the latest."""
+COMMIT_SECONDS = 0.1
+"""How long an outcome waits for others at most."""
+CLAIM_ROWS = 128
+"""Files claimed at a time: some seconds of work, few enough to give back quickly."""
+POLL_SECONDS = 5.0
+"""How often the ledger is asked for work that nobody rang for (a retry by hand, another host)."""
+BLOCKED_SECONDS = 0.5
+"""How often a delivery with an open breaker is looked at for its next probe."""
+FINISH_SECONDS = 5.0
+"""How long running uploads may go on after the stop before they are broken off."""
+GIVE_UP_SECONDS = 20.0
+"""How long the uploader waits for its threads at all; then their claims are given back."""
+
+_log = structlog.get_logger()
+
+
+class Uploader:
+    """A service: `run` returns when `stop` is set and everything is written down."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        deliveries: Sequence[Delivery],
+        daemon_id: Callable[[], int],
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._daemon_id = daemon_id
+        self._dice = dice
+        active = [d for d in deliveries if d.settings.enabled]
+        self._deliveries = sorted(active, key=lambda d: (-d.settings.priority, d.name))
+        self._by_id = {d.delivery_id: d for d in active}
+        self._most_running = max((d.settings.max_workers for d in active), default=1)
+        self._abandon = threading.Event()
+        self._pool = WorkerPool(self._most_running, self._abandon)
+        self._breakers = Breakers(clock, dice)
+        self._patience = LedgerPatience("uploader", clock)
+        self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
+        self._running: dict[int, dict[int, Claim]] = {d.delivery_id: {} for d in active}
+        self._commits: list[Commit] = []
+        self._commits_since = 0.0
+        self._look_at: dict[int, float] = {}
+        self._poll_at = 0.0
+        self._wake_at = 0.0
+        self._drain_for_suspects = False
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def run(self, stop: StopFlag) -> None:
+        """Work until `stop` is set; then finish or give back what is in hand."""
+        while not stop.is_set():
+            try:
+                self._step()
+                self._patience.back()
+            except LedgerUnavailableError as error:
+                self._absorb(self._pool.collect(self._patience.lost(error)))
+        self._finish()
+
+    def wake(self) -> None:
+        """Make the uploader look at the ledger now. Safe from every thread."""
+        self._poll_at = 0.0
+        self._pool.wake()
+
+    def _step(self) -> None:
+        self._absorb(self._pool.collect(self._wait_seconds()))
+        if self._commits and self._commit_is_due():
+            self._write_down()
+        self._poll()
+        if self._drain_for_suspects:
+            self._work_on_suspects()
+        else:
+            self._refill()
+
+    def _wait_seconds(self) -> float:
+        now = self._clock.monotonic()
+        wake_at = min(self._poll_at, self._wake_at)
+        if self._commits:
+            wake_at = min(wake_at, self._commits_since + COMMIT_SECONDS)
+        return max(0.0, wake_at - now)
+
+    # --- claiming -------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Ask which deliveries have files due, now and then and whenever somebody rang."""
+        now = self._clock.monotonic()
+        if now < self._poll_at:
+            return
+        self._poll_at = now + POLL_SECONDS
+        due = self._ledger.due_in_seconds(list(self._by_id))
+        for delivery_id, wait in due.items():
+            if wait < POLL_SECONDS:
+                self._look_at[delivery_id] = now + max(0.0, wait)
+
+    def _refill(self) -> None:
+        """Start what may start, and note when to look again if nothing happens before."""
+        self._wake_at = self._clock.monotonic() + POLL_SECONDS
+        for delivery in self._deliveries:
+            key = delivery.delivery_id
+            free, probing, reason = self._breakers.verdict(delivery)
+            delivery.blocked_reason = reason
+            if free:
+                self._start(delivery, delivery.settings.max_workers)
+                if len(self._ready[key]) < delivery.settings.max_workers:
+                    self._wake_at = min(self._wake_at, self._look_at.get(key, self._wake_at))
+            elif probing and not any(self._running[d] for d in self._sharing(delivery)):
+                self._start(delivery, 1)
+            elif key in self._look_at:
+                self._wake_at = min(self._wake_at, self._clock.monotonic() + BLOCKED_SECONDS)
+
+    def _sharing(self, delivery: Delivery) -> list[int]:
+        keys = set(delivery.settings.breaker_keys.values())
+        return [
+            d.delivery_id for d in self._deliveries if keys & set(d.settings.breaker_keys.values())
+        ]
+
+    def _start(self, delivery: Delivery, most: int) -> None:
+        ready = self._ready[delivery.delivery_id]
+        running = self._running[delivery.delivery_id]
+        if len(ready) < most:
+            self._claim(delivery, CLAIM_ROWS if most > 1 else 1)
+        total = sum(len(r) for r in self._running.values())
+        while ready and len(running) < most and total < self._most_running:
+            claim = ready.popleft()
+            running[claim.upload_id] = claim
+            total += 1
+            self._pool.submit(claim, delivery)
+
+    def _claim(self, delivery: Delivery, most: int) -> None:
+        key = delivery.delivery_id
+        now = self._clock.monotonic()
+        if self._look_at.get(key, float("inf")) > now:
+            return
+        claims = self._ledger.claim(self._daemon_id(), key, most)
+        self._ready[key].extend(claims)
+        if len(claims) == most:
+            return
+        del self._look_at[key]
+        wait = self._ledger.due_in_seconds([key]).get(key, float("inf"))
+        if wait <= 0 and not claims:
+            # Due but not to be had: it was in work in several crashes and wants to be alone.
+            self._drain_for_suspects = True
+        elif wait < POLL_SECONDS:
+            self._look_at[key] = now + max(COMMIT_SECONDS, wait)
+
+    def _work_on_suspects(self) -> None:
+        """Work on files that were in work in several crashes, each with nothing beside it."""
+        self._give_back_ready()
+        if any(self._running.values()):
+            return
+        self._write_down()
+        claim = self._ledger.claim_suspect(self._daemon_id(), list(self._by_id))
+        if claim is None:
+            self._drain_for_suspects = False
+            return
+        delivery = self._by_id[claim.delivery_id]
+        _log.warning("working_alone", delivery=delivery.name, path=claim.path_text,
+                     crashes=claim.crashes)  # fmt: skip
+        self._running[delivery.delivery_id][claim.upload_id] = claim
+        self._pool.submit(claim, delivery)
+
+    # --- outcomes -------------------------------------------------------------------------
+
+    def _absorb(self, finished: Sequence[Done]) -> None:
+        for done in finished:
+            if self._running[done.delivery.delivery_id].pop(done.claim.upload_id, None) is None:
+                continue  # given back while its thread still worked
+            self._decide(done)
+
+    def _decide(self, done: Done) -> None:
+        delivery, outcome = done.delivery, done.outcome
+        now = self._clock.now()
+        action = plan(
+            done.claim,
+            outcome,
+            now=now,
+            policy=delivery.settings.policy,
+            dice=self._dice(),
+        )
+        if isinstance(outcome, Stored | AlreadyStored) and self._breakers.succeed(delivery):
+            self._poll_at = 0.0
+        if isinstance(outcome, Failed) and outcome.failure.scope is not FailureScope.FILE:
+            self._breakers.fail(delivery, outcome.failure)
+            self._give_back_ready(delivery)
+        if not isinstance(outcome, Interrupted):
+            delivery.last_activity = self._clock.monotonic()
+        _tell(done, action)
+        self._add(Commit(claim=done.claim, action=action))
+
+    def _add(self, commit: Commit) -> None:
+        if not self._commits:
+            self._commits_since = self._clock.monotonic()
+        self._commits.append(commit)
+
+    def _commit_is_due(self) -> bool:
+        return (
+            len(self._commits) >= COMMIT_ROWS
+            or not any(self._running.values())
+            or self._clock.monotonic() - self._commits_since >= COMMIT_SECONDS
+        )
+
+    def _write_down(self) -> None:
+        if not self._commits:
+            return
+        batch = list(self._commits)
+        held = self._ledger.commit(self._daemon_id(), batch, self._clock.now())
+        del self._commits[: len(batch)]
+        if held < len(batch):
+            _log.warning("claims_lost", outcomes=len(batch) - held)
+        if any(isinstance(c.action, GiveBack | Retry) for c in batch):
+            self._poll_at = 0.0
+
+    def _give_back_ready(self, delivery: Delivery | None = None) -> None:
+        for key, ready in self._ready.items():
+            if delivery is None or key == delivery.delivery_id:
+                while ready:
+                    self._add(Commit(claim=ready.popleft(), action=GiveBack(until=None)))
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Let running uploads end, break off what takes too long, write everything down."""
+        began = self._clock.monotonic()
+        self._give_back_ready()
+        while any(self._running.values()):
+            waited = self._clock.monotonic() - began
+            if waited >= FINISH_SECONDS:
+                self._abandon.set()
+            if waited >= GIVE_UP_SECONDS:
+                break
+            self._absorb(self._pool.collect(0.2))
+        self._pool.close()
+        for running in self._running.values():
+            for claim in running.values():
+                self._add(Commit(claim=claim, action=GiveBack(until=None)))
+            running.clear()
+        try:
+            self._write_down()
+        except LedgerUnavailableError as error:
+            _log.warning(
+                "outcomes_not_written",
+                outcomes=len(self._commits),
+                problem=str(error),
+                hint="the next start finds these files stored and writes that down",
+            )
+        self._ledger.close_own()
+
+
+def _tell(done: Done, action: object) -> None:
+    """Log what an operator would want to know of one file; successes are not among it."""
+    where = {"delivery": done.delivery.name, "path": done.claim.path_text}
+    match action:
+        case Quarantine(failure=failure):
+            _log.error("file_quarantined", **where, attempts=done.claim.attempts + 1,
+                       error_class=failure.error_class, problem=failure.message,
+                       hint=failure.hint)  # fmt: skip
+        case Retry(failure=failure, until=until):
+            _log.warning("file_failed", **where, attempts=done.claim.attempts + 1,
+                         error_class=failure.error_class, problem=failure.message,
+                         next_attempt_at=until.isoformat(timespec="seconds"))  # fmt: skip
+    match done.outcome:
+        case Stored(receipt=receipt) | AlreadyStored(receipt=receipt) if receipt.conflict:
+            _log.warning("conflict", **where, stored_as=receipt.object_key,
+                         hint="other content was already there; both are kept")  # fmt: skip
+        case Stored() | AlreadyStored():
+            _log.debug("file_stored", **where)

@@ -1,0 +1,87 @@
+"""The uploader threads: each takes a claim, makes one attempt, and hands the outcome back."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+
+import structlog
+
+from sensordrop.core.failure import Failure, FailureScope
+from sensordrop.core.lifecycle import Failed, Outcome
+from sensordrop.core.model import Claim
+from sensordrop.engine.attempt import attempt
+from sensordrop.engine.delivery import Delivery
+from sensordrop.ports import StopFlag
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A finished attempt."""
+
+    claim: Claim
+    delivery: Delivery
+    outcome: Outcome
+
+
+class WorkerPool:
+    """A fixed number of daemonic threads. Outcomes and rings come out of one queue."""
+
+    def __init__(self, size: int, abandon: StopFlag) -> None:
+        self._abandon = abandon
+        self._jobs: queue.SimpleQueue[tuple[Claim, Delivery] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
+            for n in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, claim: Claim, delivery: Delivery) -> None:
+        """Give the pool a claim to work on."""
+        self._jobs.put((claim, delivery))
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return. Safe from every thread."""
+        self._done.put(None)
+
+    def collect(self, seconds: float) -> list[Done]:
+        """Wait for outcomes or a wake, at most so long; give all that are there."""
+        found: list[Done] = []
+        try:
+            item = self._done.get(timeout=max(0.0, seconds))
+            while True:
+                if item is not None:
+                    found.append(item)
+                item = self._done.get_nowait()
+        except queue.Empty:
+            return found
+
+    def close(self) -> None:
+        """Let the threads end when their work is done. Does not wait for them."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            claim, delivery = job
+            outcome = self._attempt(claim, delivery)
+            self._done.put(Done(claim=claim, delivery=delivery, outcome=outcome))
+
+    def _attempt(self, claim: Claim, delivery: Delivery) -> Outcome:
+        try:
+            return attempt(claim, delivery, self._abandon)
+        except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours: it is told, counted
+            _log.exception("bug", delivery=delivery.name, path=claim.path_text)
+            return Failed(
+                failure=Failure(
+                    scope=FailureScope.FILE,
+                    error_class="bug",
+                    message=f"a mistake in sensordrop: {type(bug).__name__}: {bug}",
+                    hint="report it with the traceback from the journal",
+                )
+            )

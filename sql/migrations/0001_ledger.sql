@@ -1,0 +1,362 @@
+-- The ledger as it begins. sql/schema.sql is the same, kept current, for people to read.
+
+-- Where one version of one file stands. A file that is being uploaded is `pending` here and
+-- carries a claim in upload_queue.
+--   (seen) ─────▶ pending      enrolled, or seen again after it had vanished
+--   pending ────▶ uploaded     its bytes are stored and the store confirmed them
+--   pending ────▶ skipped      the same content was already stored under the same key
+--   pending ────▶ failed       quarantined: a permanent failure, or its attempts are used up
+--   pending ────▶ vanished     gone from disk before it was stored
+--   uploaded, skipped, failed ▶ superseded   its file changed; the successor is on the books
+--   superseded ─▶ uploaded, skipped          only the file's times had changed
+--   failed ─────▶ pending      retried by hand
+--   vanished ───▶ pending      it is back
+CREATE TYPE upload_state AS ENUM
+    ('pending', 'uploaded', 'skipped', 'failed', 'superseded', 'vanished');
+
+-- What a file holds, by its extension.
+CREATE TYPE file_kind AS ENUM ('audio', 'image', 'video', 'sidecar', 'other');
+
+-- A session goes open → verifying → ended.
+CREATE TYPE session_state AS ENUM ('open', 'verifying', 'ended');
+
+-- Companies that own data. Configuration adds them and never deletes one.
+CREATE TABLE clients (
+    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name  text NOT NULL UNIQUE
+);
+
+-- A client's units of work.
+CREATE TABLE projects (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client_id  bigint NOT NULL REFERENCES clients,
+    name       text NOT NULL,
+    UNIQUE (client_id, name)
+);
+
+-- A project's rounds of field collection.
+CREATE TABLE cycles (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    project_id  bigint NOT NULL REFERENCES projects,
+    name        text NOT NULL,
+    UNIQUE (project_id, name)
+);
+
+-- Recorders and cameras by serial number: the folder they were dumped into.
+-- Files directly under a delivery's root belong to the sensor ''.
+CREATE TABLE sensors (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    project_id  bigint NOT NULL REFERENCES projects,
+    serial      text NOT NULL,
+    UNIQUE (project_id, serial)
+);
+
+-- Places that keep objects. endpoint_url is '' for Amazon's own.
+CREATE TABLE destinations (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    type          text NOT NULL DEFAULT 's3' CHECK (type IN ('s3')),
+    endpoint_url  text NOT NULL,
+    bucket_name   text NOT NULL,
+    aws_region    text,
+    UNIQUE (type, endpoint_url, bucket_name)
+);
+
+-- Hosts that run daemons. The name is the configuration's `station`.
+CREATE TABLE stations (
+    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name  text NOT NULL UNIQUE
+);
+
+-- One row for every start of a program that claims work. Its claims are good while its heartbeat
+-- is fresh; instance names its state directory, so that a successor knows its predecessor.
+CREATE TABLE daemons (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    station_id    bigint NOT NULL REFERENCES stations,
+    instance      uuid NOT NULL,
+    origin        text NOT NULL DEFAULT 'daemon' CHECK (origin IN ('daemon', 'batch')),
+    version       text NOT NULL,
+    pid           integer NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT now(),
+    heartbeat_at  timestamptz NOT NULL DEFAULT now(),
+    ended_at      timestamptz
+);
+
+-- Finds predecessors, and daemons whose heartbeat died.
+CREATE INDEX daemons_running ON daemons (instance) WHERE ended_at IS NULL;
+
+-- Drop folders. A delivery that is pointed at another client, project, cycle, bucket or prefix
+-- is retired, and a new row of the same name begins: what was stored where stays true.
+CREATE TABLE deliveries (
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    station_id        bigint REFERENCES stations,
+    name              text NOT NULL,
+    kind              text NOT NULL DEFAULT 'folder' CHECK (kind IN ('folder')),
+    shared            boolean NOT NULL DEFAULT false,
+    client_id         bigint NOT NULL REFERENCES clients,
+    project_id        bigint NOT NULL REFERENCES projects,
+    cycle_id          bigint NOT NULL REFERENCES cycles,
+    destination_id    bigint NOT NULL REFERENCES destinations,
+    s3_prefix         text NOT NULL,
+    local_directory   text NOT NULL,
+    sensor_level      integer NOT NULL DEFAULT 1,
+    enabled           boolean NOT NULL DEFAULT true,
+    selection_digest  text NOT NULL DEFAULT '',
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    retired_at        timestamptz,
+    CHECK (shared = (station_id IS NULL))
+);
+
+-- A delivery is known by (station, name); a shared one by its name alone.
+CREATE UNIQUE INDEX deliveries_by_station ON deliveries (station_id, name)
+    WHERE retired_at IS NULL AND NOT shared;
+CREATE UNIQUE INDEX deliveries_shared ON deliveries (name)
+    WHERE retired_at IS NULL AND shared;
+
+-- What a delivery is doing right now, as its daemon last said.
+CREATE TABLE delivery_status (
+    delivery_id              bigint PRIMARY KEY REFERENCES deliveries,
+    state                    text NOT NULL,
+    reason                   text,
+    settling                 bigint NOT NULL DEFAULT 0,
+    updated_at               timestamptz NOT NULL DEFAULT now(),
+    last_sweep_started_at    timestamptz,
+    last_sweep_ended_at      timestamptz,
+    last_sweep_complete      boolean,
+    last_sweep_problem       text,
+    last_sweep_files         bigint,
+    last_complete_sweep_at   timestamptz
+) WITH (fillfactor = 50);
+
+-- Every configuration that was used. A change adds a row, a restart without one adds none.
+CREATE TABLE config_history (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    station_id     bigint NOT NULL REFERENCES stations,
+    delivery_id    bigint REFERENCES deliveries,
+    digest         text NOT NULL,
+    configuration  jsonb NOT NULL,
+    used_from      timestamptz NOT NULL DEFAULT now()
+);
+
+-- Finds the newest configuration of a delivery (or of the daemon itself, where it is null).
+CREATE INDEX config_history_newest ON config_history (station_id, delivery_id, id DESC);
+
+-- Numbered bursts of work on a delivery. The counts are written when the session ends and add up
+-- to the rows of file_uploads that carry its number.
+CREATE TABLE sync_sessions (
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id       bigint NOT NULL REFERENCES deliveries,
+    state             session_state NOT NULL DEFAULT 'open',
+    origin            text NOT NULL DEFAULT 'daemon',
+    started_by        text NOT NULL,
+    started_at        timestamptz NOT NULL DEFAULT now(),
+    ended_at          timestamptz,
+    files_total       bigint NOT NULL DEFAULT 0,
+    files_uploaded    bigint NOT NULL DEFAULT 0,
+    files_skipped     bigint NOT NULL DEFAULT 0,
+    files_failed      bigint NOT NULL DEFAULT 0,
+    files_superseded  bigint NOT NULL DEFAULT 0,
+    files_vanished    bigint NOT NULL DEFAULT 0,
+    bytes_total       bigint NOT NULL DEFAULT 0,
+    bytes_uploaded    bigint NOT NULL DEFAULT 0
+);
+
+-- A delivery has at most one session that has not ended.
+CREATE UNIQUE INDEX sync_sessions_running ON sync_sessions (delivery_id) WHERE state <> 'ended';
+-- Lists a delivery's sessions, newest first.
+CREATE INDEX sync_sessions_of_delivery ON sync_sessions (delivery_id, id DESC);
+
+-- One row for every version of every file. Written when it goes on the books and when it is
+-- finished; work in between is in upload_queue. Room is left in each page so that the finishing
+-- update stays in it and touches no index. There are no foreign keys here: at a million rows a
+-- sweep their checks cost more than the rows, and nothing referenced is ever deleted.
+CREATE TABLE file_uploads (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id        bigint NOT NULL,
+    destination_id     bigint NOT NULL,
+    session_id         bigint,
+    sensor_id          bigint NOT NULL,
+    predecessor_id     bigint,
+    is_current         boolean NOT NULL DEFAULT true,
+    kind               file_kind NOT NULL,
+    state              upload_state NOT NULL DEFAULT 'pending',
+    superseded_from    upload_state,
+    conflict           boolean NOT NULL DEFAULT false,
+    attempts           integer NOT NULL DEFAULT 0,
+    crashes            integer NOT NULL DEFAULT 0,
+    claim_number       bigint NOT NULL DEFAULT 0,
+    size_bytes         bigint NOT NULL,
+    mtime_ns           bigint NOT NULL,
+    ctime_ns           bigint NOT NULL,
+    enrolled_at        timestamptz NOT NULL DEFAULT now(),
+    finished_at        timestamptz,
+    captured_at        timestamptz,
+    path               text NOT NULL,
+    path_bytes         bytea NOT NULL,
+    path_digest        bytea NOT NULL,
+    object_key         text,
+    remote_id          text,
+    sha256             bytea,
+    etag               text,
+    version_id         text,
+    checksum_sha256    text,
+    store_check        text,
+    reason             text,
+    response           jsonb
+) WITH (fillfactor = 75);
+
+-- The identity of a file: one current row for each path of a delivery. The digest is the first
+-- half of SHA-256 over the path's bytes, because a path may be too long for an index.
+CREATE UNIQUE INDEX file_uploads_current ON file_uploads (delivery_id, path_digest)
+    WHERE is_current;
+-- Recounts a session when it ends, and lists its files.
+CREATE INDEX file_uploads_of_session ON file_uploads (session_id);
+
+-- Files that are ready, waiting or being uploaded. Narrow, because it is what churns. A claimed
+-- row's next_at is infinity, so it is out of the way of the next claim. claim_number only rises:
+-- an outcome is written only under the number it was claimed with.
+CREATE TABLE upload_queue (
+    upload_id     bigint PRIMARY KEY,
+    delivery_id   bigint NOT NULL,
+    next_at       timestamptz NOT NULL DEFAULT '-infinity',
+    claimed_by    bigint,
+    claim_number  bigint NOT NULL DEFAULT 0,
+    attempts      integer NOT NULL DEFAULT 0,
+    crashes       integer NOT NULL DEFAULT 0
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_threshold = 1000, autovacuum_analyze_scale_factor = 0.1);
+
+-- Claims what is due within a delivery, oldest first, and counts what is claimed.
+CREATE INDEX upload_queue_due ON upload_queue (delivery_id, next_at, upload_id);
+
+-- Every failure of every file: what `why` tells and what dashboards list. `final` marks the one
+-- that put the file into quarantine.
+CREATE TABLE upload_failures (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    upload_id    bigint NOT NULL,
+    delivery_id  bigint NOT NULL,
+    failed_at    timestamptz NOT NULL DEFAULT now(),
+    attempts     integer NOT NULL,
+    scope        text NOT NULL,
+    error_class  text NOT NULL,
+    message      text NOT NULL,
+    hint         text NOT NULL DEFAULT '',
+    final        boolean NOT NULL
+);
+
+-- The story of one file.
+CREATE INDEX upload_failures_of_file ON upload_failures (upload_id, id);
+-- The newest quarantined files of a delivery.
+CREATE INDEX upload_failures_final ON upload_failures (delivery_id, id DESC) WHERE final;
+
+-- Folder entries that are not uploaded, each with the reason. Forgotten when the delivery's rules
+-- change, so that the next sweep judges them anew.
+CREATE TABLE ignored_files (
+    delivery_id  bigint NOT NULL,
+    path_digest  bytea NOT NULL,
+    path         text NOT NULL,
+    path_bytes   bytea NOT NULL,
+    size_bytes   bigint NOT NULL,
+    reason       text NOT NULL,
+    seen_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (delivery_id, path_digest)
+);
+
+-- Counts that are kept, so that nothing ever counts the files. Triggers append signed changes to
+-- counter_deltas, which has no key to contend for; the janitor folds them into the two tables of
+-- sums once a second; readers add both. `ignored` is counted beside the upload states.
+CREATE TABLE counter_deltas (
+    delivery_id  bigint NOT NULL,
+    session_id   bigint,
+    sensor_id    bigint NOT NULL,
+    kind         file_kind NOT NULL,
+    state        text NOT NULL,
+    files        bigint NOT NULL,
+    bytes        bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE TABLE file_counts (
+    delivery_id  bigint NOT NULL,
+    sensor_id    bigint NOT NULL,
+    kind         file_kind NOT NULL,
+    state        text NOT NULL,
+    files        bigint NOT NULL,
+    bytes        bigint NOT NULL,
+    PRIMARY KEY (delivery_id, sensor_id, kind, state)
+) WITH (fillfactor = 50);
+
+CREATE TABLE session_counts (
+    session_id  bigint NOT NULL,
+    state       text NOT NULL,
+    files       bigint NOT NULL,
+    bytes       bigint NOT NULL,
+    PRIMARY KEY (session_id, state)
+) WITH (fillfactor = 50);
+
+-- Appends what an INSERT on file_uploads adds to the counts.
+CREATE FUNCTION count_inserted_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO counter_deltas (delivery_id, session_id, sensor_id, kind, state, files, bytes)
+    SELECT delivery_id, session_id, sensor_id, kind, state::text, count(*), sum(size_bytes)
+    FROM new_rows
+    GROUP BY delivery_id, session_id, sensor_id, kind, state;
+    RETURN NULL;
+END $$;
+
+-- Appends what an UPDATE on file_uploads moves from one count to another.
+CREATE FUNCTION count_updated_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO counter_deltas (delivery_id, session_id, sensor_id, kind, state, files, bytes)
+    SELECT delivery_id, session_id, sensor_id, kind, state::text, sum(files), sum(bytes)
+    FROM (
+        SELECT delivery_id, session_id, sensor_id, kind, state, 1 AS files, size_bytes AS bytes
+        FROM new_rows
+        UNION ALL
+        SELECT delivery_id, session_id, sensor_id, kind, state, -1, -size_bytes
+        FROM old_rows
+    ) AS change
+    GROUP BY delivery_id, session_id, sensor_id, kind, state
+    HAVING sum(files) <> 0 OR sum(bytes) <> 0;
+    RETURN NULL;
+END $$;
+
+-- Appends what a DELETE on file_uploads takes from the counts.
+CREATE FUNCTION count_deleted_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO counter_deltas (delivery_id, session_id, sensor_id, kind, state, files, bytes)
+    SELECT delivery_id, session_id, sensor_id, kind, state::text, -count(*), -sum(size_bytes)
+    FROM old_rows
+    GROUP BY delivery_id, session_id, sensor_id, kind, state;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER file_uploads_inserted AFTER INSERT ON file_uploads
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_inserted_files();
+
+CREATE TRIGGER file_uploads_updated AFTER UPDATE ON file_uploads
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_updated_files();
+
+CREATE TRIGGER file_uploads_deleted AFTER DELETE ON file_uploads
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_deleted_files();
+
+-- The same for ignored files, which have no session, sensor or kind of their own.
+CREATE FUNCTION count_ignored_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO counter_deltas (delivery_id, session_id, sensor_id, kind, state, files, bytes)
+    SELECT delivery_id, NULL, 0, 'other', 'ignored',
+           CASE TG_OP WHEN 'DELETE' THEN -count(*) ELSE count(*) END,
+           CASE TG_OP WHEN 'DELETE' THEN -sum(size_bytes) ELSE sum(size_bytes) END
+    FROM changed_rows
+    GROUP BY delivery_id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER ignored_files_inserted AFTER INSERT ON ignored_files
+    REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_ignored_files();
+
+CREATE TRIGGER ignored_files_deleted AFTER DELETE ON ignored_files
+    REFERENCING OLD TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION count_ignored_files();
