@@ -118,6 +118,7 @@ CREATE TABLE deliveries (
 -- A delivery is known by (station, name); a shared one by its name alone.
 CREATE UNIQUE INDEX deliveries_by_station ON deliveries (station_id, name)
     WHERE retired_at IS NULL AND NOT shared;
+-- The latter.
 CREATE UNIQUE INDEX deliveries_shared ON deliveries (name)
     WHERE retired_at IS NULL AND shared;
 
@@ -283,6 +284,7 @@ CREATE TABLE counter_deltas (
     bytes        bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
+-- The sums for each delivery, sensor, kind and state.
 CREATE TABLE file_counts (
     delivery_id  bigint NOT NULL,
     sensor_id    bigint NOT NULL,
@@ -293,6 +295,7 @@ CREATE TABLE file_counts (
     PRIMARY KEY (delivery_id, sensor_id, kind, state)
 ) WITH (fillfactor = 50);
 
+-- The sums for each session and state.
 CREATE TABLE session_counts (
     session_id  bigint NOT NULL,
     state       text NOT NULL,

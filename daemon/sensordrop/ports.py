@@ -394,6 +394,8 @@ class DeliveryCounts:
     uploading: int
     session_id: int | None
     session_started_at: datetime | None
+    daemon_alive: bool
+    """Whether a daemon that looks after it has a fresh heartbeat."""
 
 
 ProbePath = Callable[[bytes], Fingerprint | None]

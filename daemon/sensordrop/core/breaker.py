@@ -15,7 +15,8 @@ from sensordrop.core.lifecycle import backoff_seconds
 PROBE_BASE_SECONDS = 2.0
 """First wait before a probe: long enough not to hammer, short enough for a router's reboot."""
 PROBE_CAP_SECONDS = 300.0
-"""Longest wait between probes: what an operator who just mended something will sit through."""
+"""Longest wait between probes: what an operator who just mended something will sit through.
+Only a store that asks for more gets more (`RETRY_AFTER_LIMIT_SECONDS`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,5 +52,5 @@ def tripped(breaker: Breaker, failure: Failure, *, monotonic: float, dice: float
     return Breaker(
         failure=failure,
         failures=failures,
-        probe_at=monotonic + max(wait, failure.retry_after_seconds or 0.0),
+        probe_at=monotonic + max(wait, failure.wait_asked_for),
     )

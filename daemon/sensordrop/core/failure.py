@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+RETRY_AFTER_LIMIT_SECONDS = 3600.0
+"""Longest wait that a store can ask for; longer ones are cut to it. A broken or hostile answer
+must not put a file off until next year, and a date must stay one that can be computed."""
+
 
 class FailureScope(StrEnum):
     """Who else is hit by the same trouble. Only `file` uses up a file's attempts."""
@@ -37,6 +41,15 @@ class Failure:
     hint: str = ""
     permanent: bool = False
     retry_after_seconds: float | None = None
+    """What the store asked for, as it was read; `wait_asked_for` is what is given."""
+
+    @property
+    def wait_asked_for(self) -> float:
+        """Give the seconds to wait at least: 0 to `RETRY_AFTER_LIMIT_SECONDS`, whatever was read."""
+        asked = self.retry_after_seconds
+        if asked is None or not asked > 0:  # NaN is not above 0 either
+            return 0.0
+        return min(asked, RETRY_AFTER_LIMIT_SECONDS)
 
 
 class FailureError(Exception):

@@ -14,6 +14,9 @@ from sensordrop.core.failure import Failure, FailureError, FailureScope
 KEY_LIMIT_BYTES = 1024
 """S3's limit for an object key in UTF-8 (Amazon S3 User Guide, "Naming objects")."""
 
+RESERVED_PREFIX = "_sensordrop/"
+"""Where everything of ours lies in a bucket that is not a delivery's file."""
+
 CONFLICT_DIGEST_CHARACTERS = 16
 """Hex characters of the SHA-256 in a conflict copy's name."""
 
@@ -52,10 +55,21 @@ def sensor_of(text: str, sensor_level: int) -> str:
 def object_key(prefix: str, text: str) -> str:
     """Make the key of a file: `<prefix>/<path as text>`.
 
-    Raises FailureError (file scope, permanent, `key-too-long`) above S3's 1,024 bytes.
+    Raises FailureError (file scope, permanent): `key-too-long` above S3's 1,024 bytes,
+    `key-reserved` where it would lie among what is ours at the bucket's root.
     """
     key = f"{prefix}/{text}" if prefix else text
     _check_length(key)
+    if key.startswith(RESERVED_PREFIX):
+        raise FailureError(
+            Failure(
+                scope=FailureScope.FILE,
+                error_class="key-reserved",
+                message=f"the object key {key[:200]} is in the place kept for receipts",
+                hint="rename the folder _sensordrop, or give the delivery an s3_prefix",
+                permanent=True,
+            )
+        )
     return key
 
 

@@ -122,7 +122,10 @@ class Quarantine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GiveBack:
-    """Stays pending as it was, claimed again after `until`. Never charged to the file."""
+    """Stays pending as it was, claimed again after `until`. Never charged to the file.
+
+    `until` None: at once and in its old place in the queue.
+    """
 
     until: datetime | None
     failure: Failure | None = None
@@ -182,7 +185,9 @@ def plan(
         case Interrupted():
             return GiveBack(until=None)
         case Failed(failure=failure) if failure.scope is not FailureScope.FILE:
-            return GiveBack(until=None, failure=failure)
+            # Due at once, but behind the files that were never tried: if it is this file that
+            # upsets the store, the breaker's next probe takes another one.
+            return GiveBack(until=now, failure=failure)
         case Failed(failure=failure):
             return _after_failure(claim, failure, now=now, policy=policy, dice=dice)
 
@@ -199,7 +204,7 @@ def _after_failure(
         cap=policy.retry_cap_seconds,
         dice=dice,
     )
-    return Retry(failure=failure, until=_after(now, max(wait, failure.retry_after_seconds or 0.0)))
+    return Retry(failure=failure, until=_after(now, max(wait, failure.wait_asked_for)))
 
 
 def _after(now: datetime, seconds: float) -> datetime:

@@ -8,10 +8,23 @@ same rules that judge a single name here. A test holds the two against each othe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sensordrop.core.glob import forward_regex, glob_regex, name_regex
 from sensordrop.core.model import EntryType, FileKind
+
+__all__ = [
+    "EXTENSIONS",
+    "JUNK_FILES",
+    "JUNK_FOLDERS",
+    "KIND_BY_EXTENSION",
+    "IgnoreReason",
+    "Selection",
+    "extension_of",
+    "glob_regex",
+    "kind_of",
+]
 
 JUNK_FOLDERS = (
     "System Volume Information",
@@ -98,52 +111,13 @@ def _ascii_lower(text: str) -> str:
     return "".join(c.lower() if c.isascii() else c for c in text)
 
 
-def _quote(character: str) -> str:
-    if character.isalnum() or character == "_" or ord(character) < 32 or ord(character) > 126:
-        return character
-    return "\\" + character
+def _any_of(patterns: Sequence[str], write: Callable[[str], str]) -> str | None:
+    return "|".join(f"(?:{write(pattern)})" for pattern in patterns) if patterns else None
 
 
-_CLASS = re.compile(r"\[(!?)([A-Za-z0-9_-]+)\]")
-
-
-def glob_regex(pattern: str) -> str:
-    """Translate one pattern into a regular expression that a whole path must match.
-
-    `*` and `?` stay within one name, `**` crosses folders, `[abc0-9]` and `[!abc]` are character
-    classes. A pattern without a slash matches a name at any depth; with one it starts at the
-    root. A pattern that names a folder takes all that is below it.
-    """
-    anchored = "/" in pattern.rstrip("/")
-    body = pattern.strip("/")
-    out: list[str] = []
-    at = 0
-    while at < len(body):
-        if body.startswith("**/", at):
-            out.append("([^/]+/)*")
-            at += 3
-        elif body.startswith("**", at):
-            out.append(".*")
-            at += 2
-        elif body[at] == "*":
-            out.append("[^/]*")
-            at += 1
-        elif body[at] == "?":
-            out.append("[^/]")
-            at += 1
-        elif character_class := _CLASS.match(body, at):
-            negated = "^/" if character_class.group(1) else ""
-            out.append(f"[{negated}{character_class.group(2)}]")
-            at = character_class.end()
-        else:
-            out.append(_quote(body[at]))
-            at += 1
-    lead = "" if anchored else "(.*/)?"
-    return f"{lead}{''.join(out)}(/.*)?"
-
-
-def _any_of(patterns: Sequence[str]) -> str | None:
-    return "|".join(f"({glob_regex(p)})" for p in patterns) if patterns else None
+def _compiled(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    regex = _any_of(patterns, forward_regex)
+    return re.compile(regex, re.DOTALL) if regex else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +125,8 @@ class Selection:
     """A delivery's rules for what is uploaded.
 
     `extensions` None means every extension: nothing that may be data is left behind unless the
-    operator says so. Junk is matched without regard to case (cards are FAT), `include` and
-    `exclude` exactly.
+    operator says so; they may be given in any case, with or without their dot. Junk is matched
+    without regard to case (cards are FAT), `include` and `exclude` exactly.
     """
 
     include: tuple[str, ...] = ()
@@ -163,27 +137,34 @@ class Selection:
     _include: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        flags = re.DOTALL | re.ASCII
         set_field = object.__setattr__
-        set_field(self, "_junk", re.compile(self.junk_regex, flags | re.IGNORECASE))
-        for name, regex in (("_exclude", self.exclude_regex), ("_include", self.include_regex)):
-            set_field(self, name, re.compile(regex, flags) if regex else None)
+        if self.extensions is not None:
+            plain = tuple(_ascii_lower(e).removeprefix(".") for e in self.extensions)
+            set_field(self, "extensions", plain)
+        junk_flags = re.DOTALL | re.ASCII | re.IGNORECASE
+        set_field(self, "_junk", re.compile(self.junk_regex, junk_flags))
+        set_field(self, "_exclude", _compiled(self.exclude))
+        set_field(self, "_include", _compiled(self.include))
 
     @property
     def junk_regex(self) -> str:
-        """The junk rule; to be matched whole and without regard to ASCII case."""
-        files = "|".join(f"(.*/)?{_strip_below(glob_regex(name))}" for name in JUNK_FILES)
-        return f"({_any_of(JUNK_FOLDERS)})|{files}"
+        """The junk rule; to be matched whole and without regard to ASCII case.
+
+        In SQL: `path_text COLLATE "C" ~ ('(?i)^(?:' || junk_regex || ')$')`.
+        """
+        folders = "|".join(name_regex(name) for name in JUNK_FOLDERS)
+        files = "|".join(name_regex(name) for name in JUNK_FILES)
+        return f"(?:.*/)?(?:(?:{folders})(?:/.*)?|{files})"
 
     @property
     def exclude_regex(self) -> str | None:
-        """The operator's `exclude`, or None; to be matched whole."""
-        return _any_of(self.exclude)
+        """The operator's `exclude`, or None; to be matched whole, like `glob_regex`."""
+        return _any_of(self.exclude, glob_regex)
 
     @property
     def include_regex(self) -> str | None:
-        """The operator's `include`, or None; to be matched whole."""
-        return _any_of(self.include)
+        """The operator's `include`, or None; to be matched whole, like `glob_regex`."""
+        return _any_of(self.include, glob_regex)
 
     def ignore_reason(self, text: str, entry_type: EntryType = EntryType.FILE) -> str | None:
         """Say why an entry is not uploaded, or None if it is. `text` is the path as text."""
@@ -200,8 +181,3 @@ class Selection:
         if self.extensions is not None and extension_of(text) not in self.extensions:
             return IgnoreReason.EXTENSION
         return None
-
-
-def _strip_below(regex: str) -> str:
-    """Make a pattern match a last component only: without its lead and without what is below."""
-    return regex.removeprefix("(.*/)?").removesuffix("(/.*)?")

@@ -27,9 +27,9 @@ def why_open(activity: DeliveryActivity, *, monotonic: float, quiet_seconds: flo
     sweep was complete, and the folder has been quiet for `quiet_seconds`.
     """
     if activity.queued:
-        return f"{activity.queued} files are not finished"
+        return f"{_files(activity.queued)} not finished"
     if activity.settling:
-        return f"{activity.settling} files are still settling"
+        return f"{_files(activity.settling)} still settling"
     if activity.hints_waiting:
         return "the watcher reported files that were not looked at yet"
     if activity.sweeping or activity.sweep_wanted:
@@ -39,3 +39,7 @@ def why_open(activity: DeliveryActivity, *, monotonic: float, quiet_seconds: flo
     if monotonic - activity.last_activity < quiet_seconds:
         return "the folder has not been quiet long enough"
     return None
+
+
+def _files(number: int) -> str:
+    return "1 file is" if number == 1 else f"{number:,} files are"

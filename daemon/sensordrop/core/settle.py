@@ -1,8 +1,8 @@
 """Settled: nobody is still writing the file.
 
 The first close-after-write counts as settled at once. Everything else goes by the quiet rule:
-the file has not changed for `quiet_seconds`, shown either by its own times or by our having
-watched it that long.
+the file has not changed for `quiet_seconds`. At first sight its own times may show that; once we
+watch it, only our having watched it that long does.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def quiet_by_times(fingerprint: Fingerprint, wall_ns: int, rule: SettleRule) -> 
 
     Both times must be old. A modification time in the future says nothing (recorders with a
     wrong clock write 2036), so then the change time, which is this machine's, decides alone.
+    The ledger judges listings by the same comparison, in SQL.
     """
     edge_ns = wall_ns - int(rule.quiet_seconds * NANOSECONDS)
     recently_modified = edge_ns < fingerprint.mtime_ns <= wall_ns
@@ -58,11 +59,13 @@ def observe(
     """Judge a file that was just looked at.
 
     `previous` is what `observe` returned the last time, if it was `Watched`. `wall_ns` is the
-    wall clock in nanoseconds, compared with the file's own times; `monotonic` is in seconds and
-    measures how long we watched, which decides where the file's times can't be trusted (a
-    network share whose clock runs ahead).
+    wall clock in nanoseconds, compared with the file's own times at first sight; `monotonic` is
+    in seconds and measures how long we watched. A file that we watch is judged by that alone:
+    the wall clock jumps (a station without a clock of its own gets the time from the network
+    minutes after it started), shares have clocks of their own, and some file systems keep no
+    change time, but a file that two looks found different was written between them.
     """
-    if quiet_by_times(seen, wall_ns, rule):
+    if previous is None and quiet_by_times(seen, wall_ns, rule):
         return Settled(fingerprint=seen)
     if previous is None or previous.fingerprint != seen:
         return Watched(fingerprint=seen, since=monotonic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sensordrop.core.failure import FailureScope
 from sensordrop.core.lifecycle import RetryPolicy
@@ -25,8 +25,9 @@ class DeliverySettings:
     max_workers: int
     sweep_interval_seconds: float
     polling_interval_seconds: float | None
-    """Where the watcher can't see everything, sweeps come at least this often."""
-    watched: bool
+    """Where the folder is not watched, sweeps come this often; None: on the timer alone."""
+    can_watch: Callable[[], bool]
+    """Tells whether the watcher may be trusted with this folder, as it is mounted now."""
     writer_check: bool
     enabled: bool
     breaker_keys: dict[FailureScope, str]
@@ -50,7 +51,7 @@ class Delivery:
     sweeping: bool = False
     settling: int = 0
     last_activity: float = 0.0
-    session_open: bool = field(default=False)
+    session_open: bool = False
 
     @property
     def name(self) -> str:

@@ -54,11 +54,6 @@ class Janitor:
                 wait = FOLD_SECONDS
             except LedgerUnavailableError as error:
                 wait = self._patience.lost(error)
-        try:
-            self._ledger.fold_counters()
-        except LedgerUnavailableError as error:
-            _log.warning("counters_not_folded", problem=str(error),
-                         hint="nothing is lost; the next start folds them")  # fmt: skip
         self._ledger.close_own()
 
     def wake(self) -> None:

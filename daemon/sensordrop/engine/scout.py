@@ -72,6 +72,7 @@ class _Folder:
     sweep_complete: bool = False
     sweep_problem: str | None = None
     watch_wanted: bool = True
+    watched: bool = False
     watch_problem: str | None = None
     published: DeliveryStatus | None = None
     session_look_at: float = 0.0
@@ -121,7 +122,6 @@ class Scout:
                 except LedgerUnavailableError as error:
                     self._rest(stop, self._patience.lost(error))
         finally:
-            self._watcher.close()
             for _ in self._sweepers:
                 self._sweeps.put(None)
             for thread in self._sweepers:
@@ -313,7 +313,8 @@ class Scout:
         try:
             while (folder := self._sweeps.get()) is not None and not stop.is_set():
                 delivery = folder.delivery
-                watch = delivery.settings.watched and (
+                folder.watched = delivery.settings.can_watch()
+                watch = folder.watched and (
                     folder.watch_wanted or not self._watcher.watching(delivery.name)
                 )
                 try:
@@ -360,8 +361,8 @@ class Scout:
         interval = settings.sweep_interval_seconds
         if not summary.complete:
             interval = min(interval, PARTIAL_RETRY_SECONDS)
-        if settings.polling_interval_seconds is not None or result.watch_problem:
-            polling = settings.polling_interval_seconds or PARTIAL_RETRY_SECONDS
+        polling = settings.polling_interval_seconds
+        if polling is not None and (not folder.watched or result.watch_problem):
             interval = min(interval, max(polling, 10 * result.seconds))
         self._want_sweep(folder, "timer", interval)
         if result.unsettled_left:

@@ -14,6 +14,9 @@ MOST_SETTLING = 10_000
 """Files of one delivery that are watched until they settle: some megabytes of memory. More are
 left to the next sweep."""
 
+PROGRESS_FILES = 10_000
+"""Files from which on a sweep tells how far it is."""
+
 _IN_DOUBT = Fingerprint(size_bytes=0, mtime_ns=0, ctime_ns=0)
 
 _log = structlog.get_logger()
@@ -59,6 +62,8 @@ def sweep(
     finder = settings.make_finder()
 
     def progress(entries: int) -> None:
+        if entries < PROGRESS_FILES:
+            return
         speed = entries / max(clock.monotonic() - began, 0.001)
         log.info(
             "sweep_progress",

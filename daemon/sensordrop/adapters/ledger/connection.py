@@ -36,19 +36,19 @@ class Connections:
     """Hands each thread a connection of its own.
 
     `closed` stays 0 after a backend died, so a connection that raised OperationalError or
-    InterfaceError is closed and the next transaction gets a new one. `before_connect` is called
-    first (an embedded server is started there if it is down).
+    InterfaceError is closed and the next transaction gets a new one. When none is to be had,
+    `revive` is called once and it is tried again (an embedded server is started there).
     """
 
     def __init__(
         self,
         dsn: Callable[[], str],
         *,
-        before_connect: Callable[[], None] | None = None,
+        revive: Callable[[], None] | None = None,
         application_name: str = "sensordrop",
     ) -> None:
         self._dsn = dsn
-        self._before_connect = before_connect
+        self._revive = revive
         self._application_name = application_name
         self._local = threading.local()
         self._open: set[Connection] = set()
@@ -97,10 +97,21 @@ class Connections:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not connection.closed:
             return connection
-        if self._before_connect is not None:
-            self._before_connect()
         try:
-            connection = psycopg2.connect(
+            connection = self._connect()
+        except LedgerUnavailableError:
+            if self._revive is None:
+                raise
+            self._revive()
+            connection = self._connect()
+        self._local.connection = connection
+        with self._lock:
+            self._open.add(connection)
+        return connection
+
+    def _connect(self) -> Connection:
+        try:
+            made: Connection = psycopg2.connect(
                 self._dsn(),
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 application_name=self._application_name,
@@ -115,10 +126,7 @@ class Connections:
             )
         except psycopg2.OperationalError as error:
             raise _unavailable(error) from error
-        self._local.connection = connection
-        with self._lock:
-            self._open.add(connection)
-        return connection
+        return made
 
     def _discard(self, connection: Connection) -> None:
         self._local.connection = None

@@ -24,11 +24,11 @@ class PostgresLedger(Enrollment, Work, Registry):
         self,
         dsn: Callable[[], str],
         *,
-        before_connect: Callable[[], None] | None = None,
+        revive: Callable[[], None] | None = None,
         origin: str = "daemon",
         started_by: str = "sensordropd",
     ) -> None:
-        connections = Connections(dsn, before_connect=before_connect, application_name=started_by)
+        connections = Connections(dsn, revive=revive, application_name=started_by)
         Enrollment.__init__(self, connections, origin=origin, started_by=started_by)
         Work.__init__(self, connections)
         Registry.__init__(self, connections)

@@ -689,7 +689,10 @@ SELECT d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,
               GROUP BY u.state) AS t) AS counts,
        (SELECT count(*) FROM upload_queue AS q
         WHERE q.delivery_id = d.id AND q.next_at = 'infinity') AS uploading,
-       n.id AS session_id, n.started_at AS session_started_at
+       n.id AS session_id, n.started_at AS session_started_at,
+       EXISTS (SELECT 1 FROM daemons AS b
+               WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'
+                 AND (d.shared OR b.station_id = d.station_id)) AS daemon_alive
 FROM deliveries AS d
 JOIN clients AS c ON c.id = d.client_id
 JOIN projects AS p ON p.id = d.project_id

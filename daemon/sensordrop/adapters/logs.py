@@ -1,0 +1,72 @@
+"""Structured logs: one event for each thing that happened, with its facts as fields."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from sensordrop.core.terminal import printable
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+_JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Levels as syslog priorities: journald reads `<N>` at the start of a line (sd-daemon(3))."""
+
+Event = MutableMapping[str, Any]
+
+
+def configure(log_format: str, log_level: str) -> None:
+    """Send all logs to standard error: for people, as JSON lines, or for the journal."""
+    steps: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+    ]
+    if log_format == "json":
+        steps += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    elif log_format == "journal":
+        steps += [
+            structlog.processors.format_exc_info,
+            _harmless,
+            structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False),
+            _prioritised,
+        ]
+    else:
+        steps += [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.format_exc_info,
+            _harmless,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=18),
+        ]
+    structlog.configure(
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def _harmless(_: Any, __: str, event: Event) -> Event:
+    """Escape control characters: names come from cards, and lines belong to us."""
+    for key, value in event.items():
+        if isinstance(value, str) and key != "exception":
+            event[key] = printable(value)
+    return event
+
+
+def _prioritised(_: Any, __: str, line: str) -> str:
+    level = next((name for name in _JOURNAL_PRIORITIES if f" level={name}" in line), "info")
+    return f"<{_JOURNAL_PRIORITIES[level]}>{line}"

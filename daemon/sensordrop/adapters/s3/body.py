@@ -1,0 +1,156 @@
+"""Bytes on their way: a piece of a file as a request body that proves itself while it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, NoReturn
+
+from sensordrop.adapters.s3.failures import failure, reading
+from sensordrop.core.failure import FailureError, InterruptedAttemptError
+from sensordrop.ports import Content, StopFlag
+
+BLOCK_BYTES = 1024 * 1024
+"""How much is read at once: large enough to keep a disk busy, small enough to stop promptly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A range of a file and the digests of its bytes. Positions and sizes are bytes."""
+
+    start: int
+    size_bytes: int
+    md5: bytes
+    sha256: bytes
+
+
+class PieceBody:
+    """A piece of an open file as a body that can be sent, and rewound to be sent again.
+
+    The bytes are hashed as they are handed out. If they are not the piece's, the last of them is
+    never handed out, so a store never gets a whole request with wrong content. One thread only.
+
+    The library wraps whatever is raised in here as if the network had failed; `broken` keeps the
+    true reason.
+    """
+
+    def __init__(self, file: BinaryIO, piece: Piece, *, what: str, stop: StopFlag) -> None:
+        self._file = file
+        self._piece = piece
+        self._what = what
+        self._stop = stop
+        self._position = 0
+        self._hashed = 0
+        self._sha256 = hashlib.sha256()
+        self.broken: FailureError | InterruptedAttemptError | None = None
+
+    def read(self, amount: int | None = None) -> bytes:
+        """Give the next bytes, b'' at the end.
+
+        Raises FailureError (`changed`, or what the disk says) and InterruptedAttemptError.
+        """
+        if self._stop.is_set():
+            self._break(InterruptedAttemptError())
+        left = self._piece.size_bytes - self._position
+        wanted = left if amount is None or amount < 0 else min(amount, left)
+        if self._hashed != self._position:
+            raise io.UnsupportedOperation("a piece is read from its start")
+        block = self._block(wanted)
+        self._position += len(block)
+        self._hashed = self._position
+        self._sha256.update(block)
+        at_end = self._position == self._piece.size_bytes
+        if at_end and self._sha256.digest() != self._piece.sha256:
+            self._break(FailureError(failure("changed", f"sending {self._what}")))
+        return block
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; only from the start can be read again."""
+        base = {
+            io.SEEK_SET: 0,
+            io.SEEK_CUR: self._position,
+            io.SEEK_END: self._piece.size_bytes,
+        }[whence]
+        self._position = base + offset
+        if self._position == 0:
+            self._hashed = 0
+            self._sha256 = hashlib.sha256()
+        return self._position
+
+    def tell(self) -> int:
+        """Give the position within the piece."""
+        return self._position
+
+    def _block(self, wanted: int) -> bytes:
+        if wanted == 0:
+            return b""
+        try:
+            with reading(self._what):
+                self._file.seek(self._piece.start + self._position)
+                block = read_exactly(self._file, wanted)
+        except FailureError as error:
+            self._break(error)
+        if len(block) < wanted:
+            self._break(
+                FailureError(failure("changed", f"sending {self._what}", "it became shorter"))
+            )
+        return block
+
+    def _break(self, error: FailureError | InterruptedAttemptError) -> NoReturn:
+        self.broken = error
+        raise error
+
+
+@contextmanager
+def opened(content: Content, what: str) -> Iterator[BinaryIO]:
+    """Open a content; only the opening itself is classified, not what is done meanwhile."""
+    with ExitStack() as stack:
+        with reading(what):
+            file = stack.enter_context(content.open())
+        yield file
+
+
+def read_exactly(file: BinaryIO, amount: int) -> bytes:
+    """Read that many bytes, fewer only at the file's end. Raises OSError."""
+    block = file.read(amount)
+    while len(block) < amount:
+        more = file.read(amount - len(block))
+        if not more:
+            break
+        block += more
+    return block
+
+
+def measure(
+    file: BinaryIO,
+    *,
+    start: int,
+    size_bytes: int,
+    what: str,
+    stop: StopFlag,
+    also: Callable[[bytes], None],
+) -> Piece:
+    """Hash a piece of an open file; `also` sees its bytes too, in order.
+
+    Raises FailureError (`changed` if the file ends before the piece does) and
+    InterruptedAttemptError.
+    """
+    md5 = hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256()
+    left = size_bytes
+    with reading(what):
+        file.seek(start)
+        while left:
+            if stop.is_set():
+                raise InterruptedAttemptError
+            block = read_exactly(file, min(BLOCK_BYTES, left))
+            if not block:
+                raise FailureError(failure("changed", f"reading {what}", "it became shorter"))
+            left -= len(block)
+            md5.update(block)
+            sha256.update(block)
+            also(block)
+    return Piece(start=start, size_bytes=size_bytes, md5=md5.digest(), sha256=sha256.digest())

@@ -1,0 +1,112 @@
+"""The state directory: who this program is, and that it is alone."""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import os
+import secrets
+import socket
+import uuid
+from io import TextIOWrapper
+from pathlib import Path
+
+MOST_CRASH_REPORTS = 10
+"""Crash reports that are kept; older ones are deleted."""
+
+
+class StateDirectoryError(Exception):
+    """The state directory can't be used; the message says why and what to do."""
+
+
+class StateDirectory:
+    """One process at a time holds it, from `hold` to `release`.
+
+    Raises StateDirectoryError where it can't be made, written, or is held by another process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self._crash_report: TextIOWrapper | None = None
+
+    def hold(self) -> None:
+        """Make the folder if need be, and take hold of it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateDirectoryError(
+                f"the state directory {self.path} can't be used: {error.strerror}. "
+                "Make it writable for this user, or set state_directory."
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise StateDirectoryError(
+                f"another sensordropd (process {pid or 'unknown'}) is running on the state "
+                f"directory {self.path}. Stop it, or give this one its own state_directory."
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let go of the folder. May be repeated."""
+        if self._crash_report is not None:
+            faulthandler.disable()
+            self._crash_report.close()
+            self._crash_report = None
+            (self.path / "crash.log").unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def instance(self) -> uuid.UUID:
+        """Give the number that tells this state directory from all others, made at first use."""
+        return uuid.UUID(self._kept("instance", str(uuid.uuid4())))
+
+    def station(self) -> str:
+        """Give the name of this host in the ledger, made at first use."""
+        host = socket.gethostname().split(".")[0] or "station"
+        return self._kept("station", f"{host}-{secrets.token_hex(3)}")
+
+    def crash_of_predecessor(self) -> str | None:
+        """Give the report that the last process left when it died of a fatal error, if it did.
+
+        A process that was killed from outside leaves none: its work is not to blame.
+        """
+        report = self.path / "crash.log"
+        try:
+            text = report.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        if not text.strip():
+            return None
+        report.replace(self.path / f"crash-{report.stat().st_mtime_ns}.log")
+        for old in sorted(self.path.glob("crash-*.log"))[:-MOST_CRASH_REPORTS]:
+            old.unlink(missing_ok=True)
+        return text
+
+    def report_crashes(self) -> None:
+        """Have fatal errors of this process (SIGSEGV, SIGABRT, …) written down here."""
+        self._crash_report = (self.path / "crash.log").open("w", encoding="utf-8")
+        faulthandler.enable(self._crash_report)
+
+    def _kept(self, name: str, value: str) -> str:
+        kept = self.path / name
+        try:
+            found = kept.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            found = ""
+        if found:
+            return found
+        fresh = self.path / f"{name}.new"
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(kept)
+        return value

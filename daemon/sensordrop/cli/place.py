@@ -1,0 +1,121 @@
+"""Which ledger a verb works on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sensordrop.config import ConfigurationError, DaemonConfig, default_path, load
+from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
+from sensordrop.exits import Exit
+from sensordrop.local import local_folder
+
+if TYPE_CHECKING:
+    from sensordrop.adapters.ledger.ledger import PostgresLedger
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DATABASE_VARIABLE = "SENSORDROP_DATABASE_URL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a verb finds its ledger, and which station's deliveries it is about."""
+
+    config: DaemonConfig
+    directory: Path
+    """Where an embedded PostgreSQL lives."""
+    station: str | None
+    """None where no configuration says it: then all stations are shown."""
+
+
+def place_options(function: Function) -> Function:
+    """Add the options that say which ledger is meant."""
+    for option in (
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            help="Configuration folder or one delivery's file. "
+            "Default: $SENSORDROP_CONFIG, then /etc/sensordrop.",
+        ),
+        click.option(
+            "--local",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The folder that sensordropd --local was given.",
+        ),
+        click.option("--database", metavar="URL", help="The ledger: a postgresql:// URL."),
+    ):
+        function = option(function)
+    return function
+
+
+def find_place(config: Path | None, local: Path | None, database: str | None) -> Place:
+    """Find the ledger: --database, $SENSORDROP_DATABASE_URL, the configuration's, else our own.
+
+    Ends the program with exit code 2 and all problems where a configuration that was named is
+    wrong. One that nobody named counts only if it is readable.
+    """
+    if local is not None:
+        if config or database:
+            raise click.UsageError("--local says where the ledger is; leave the others out")
+        state = local_folder(local).state
+        return _place(DaemonConfig(state_directory=state))
+    named = config or os.environ.get("SENSORDROP_CONFIG")
+    path = config or default_path(os.environ)
+    flags = {"database": database or os.environ.get(DATABASE_VARIABLE)}
+    if named or os.access(path, os.R_OK):
+        try:
+            configuration, _ = load(path, environ=os.environ, flags=flags)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+            sys.exit(Exit.USAGE)
+        return _place(configuration.daemon)
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    try:
+        configuration, _ = load(
+            None,
+            environ=os.environ,
+            flags={**flags, "state_directory": str(Path(home) / "sensordrop")},
+        )
+    except ConfigurationError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(Exit.USAGE)
+    return _place(configuration.daemon)
+
+
+def _place(config: DaemonConfig) -> Place:
+    station = config.station
+    if station is None:
+        try:
+            kept = (config.state_directory / "station").read_text(encoding="utf-8").strip()
+        except OSError:
+            kept = ""
+        station = kept or None
+    return Place(config=config, directory=config.state_directory / "postgresql", station=station)
+
+
+@contextmanager
+def ledger_at(place: Place) -> Iterator[PostgresLedger]:
+    """Open the ledger for a verb; its troubles end the program with one line and exit code 3."""
+    from sensordrop.adapters.logs import configure
+    from sensordrop.adapters.processes import EmbeddedServerError
+    from sensordrop.composition import open_ledger
+
+    configure("console", "warning")
+    try:
+        with open_ledger(
+            place.config, directory=place.directory, started_by="sensordrop"
+        ) as ledger:
+            yield ledger
+    except (EmbeddedServerError, LedgerRefusedError, LedgerUnavailableError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(Exit.NO_LEDGER)

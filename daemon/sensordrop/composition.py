@@ -1,0 +1,309 @@
+"""Joins the rooms: builds adapters from the configuration and hands them to the engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from sensordrop.adapters.clock import SystemClock
+from sensordrop.adapters.finder import FindFinder, WalkFinder
+from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
+from sensordrop.adapters.ledger.ledger import PostgresLedger
+from sensordrop.adapters.local_s3 import LocalS3
+from sensordrop.adapters.mounts import needs_polling
+from sensordrop.adapters.processes import EmbeddedServerError
+from sensordrop.adapters.s3 import S3Destination, S3Settings
+from sensordrop.adapters.source import FolderSource
+from sensordrop.adapters.watcher import InotifyWatcher
+from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
+from sensordrop.core.failure import FailureScope, LedgerUnavailableError
+from sensordrop.core.lifecycle import RetryPolicy
+from sensordrop.core.selection import Selection
+from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
+from sensordrop.engine.hints import HintQueue
+from sensordrop.engine.janitor import Janitor
+from sensordrop.engine.scout import Scout
+from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.uploader import Uploader
+from sensordrop.ports import DeliveryBinding, EnrollRules, Finder, Registration, StopFlag
+from sensordrop.version import VERSION
+
+POLLING_SECONDS = 30.0
+"""Where a folder can't be watched it is swept this often, or less often if sweeps take long."""
+LOCAL_ENDPOINT = "embedded"
+"""How the ledger names the embedded S3 server, whose port may change."""
+
+_log = structlog.get_logger()
+
+
+@contextmanager
+def open_ledger(
+    config: DaemonConfig,
+    *,
+    directory: Path,
+    stop: StopFlag | None = None,
+    origin: str = "daemon",
+    started_by: str = "sensordropd",
+) -> Iterator[PostgresLedger]:
+    """Give the configured ledger; an embedded one is started, and ends with its last user.
+
+    `directory` is where an embedded PostgreSQL lives. Raises EmbeddedServerError where it can't
+    be started. A database elsewhere is not connected to before its first use.
+    """
+    if config.database != "embedded":
+        ledger = PostgresLedger(lambda: config.database, origin=origin, started_by=started_by)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+        return
+    with EmbeddedPostgres(
+        directory, log=lambda text: _log.info("embedded_postgres", message=text), stop=stop
+    ) as server:
+        ledger = PostgresLedger(
+            lambda: server.dsn,
+            revive=lambda: _ensure(server),
+            origin=origin,
+            started_by=started_by,
+        )
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def _ensure(server: EmbeddedPostgres) -> None:
+    try:
+        server.ensure_running()
+    except EmbeddedServerError as error:
+        raise LedgerUnavailableError(str(error)) from error
+
+
+def binding_of(config: DeliveryConfig, local: LocalS3 | None) -> DeliveryBinding:
+    """Say what the ledger keeps of a delivery's configuration."""
+    return DeliveryBinding(
+        name=config.name,
+        client=config.client,
+        project=config.project,
+        cycle=config.cycle,
+        local_directory=str(config.local_directory),
+        bucket_name=config.bucket_name,
+        s3_prefix=config.s3_prefix,
+        endpoint_url=LOCAL_ENDPOINT if local else config.endpoint_url,
+        aws_region=config.aws_region,
+        sensor_level=config.sensor_level,
+        shared=config.shared,
+        enabled=config.enabled,
+        selection={
+            "include": list(config.include),
+            "exclude": list(config.exclude),
+            "extensions": None if config.extensions is None else list(config.extensions),
+        },
+        configuration=config.public_dict(),
+    )
+
+
+def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
+    """Translate a delivery's keys into what the S3 adapter takes."""
+    settings = S3Settings(
+        bucket_name=config.bucket_name,
+        aws_region=config.aws_region,
+        aws_profile=config.aws_profile,
+        endpoint_url=config.endpoint_url,
+        storage_class=config.storage_class,
+        sse=config.sse,
+        kms_key_id=config.kms_key_id,
+        tags=dict(config.tags),
+        addressing_style=config.addressing_style,  # type: ignore[arg-type]
+        ca_bundle=None if config.ca_bundle is None else str(config.ca_bundle),
+        proxy=config.proxy,
+        request_checksum_calculation=(
+            None
+            if config.request_checksum_calculation == "auto"
+            else config.request_checksum_calculation  # type: ignore[arg-type]
+        ),
+        multipart_threshold_bytes=config.multipart_threshold_bytes,
+        max_connections=config.max_workers,
+    )
+    if local is None:
+        return settings
+    return replace(
+        settings,
+        endpoint_url=local.endpoint_url,
+        access_key_id=local.access_key,
+        secret_access_key=local.secret_key,
+        aws_profile=None,
+        addressing_style="path",
+    )
+
+
+def make_delivery(
+    config: DeliveryConfig, delivery_id: int, local: LocalS3 | None = None
+) -> Delivery:
+    """Build a delivery with its folder, its finder and its destination."""
+    selection = Selection(
+        include=config.include, exclude=config.exclude, extensions=config.extensions
+    )
+    settings = s3_settings(config, local)
+    return Delivery(
+        settings=DeliverySettings(
+            name=config.name,
+            delivery_id=delivery_id,
+            root=str(config.local_directory),
+            s3_prefix=config.s3_prefix,
+            rules=EnrollRules(
+                selection=selection,
+                sensor_level=config.sensor_level,
+                quiet_seconds=config.quiet_seconds,
+            ),
+            policy=RetryPolicy(
+                times_to_retry=config.times_to_retry,
+                retry_delay_seconds=config.retry_delay_seconds,
+                retry_cap_seconds=config.retry_cap_seconds,
+                quiet_seconds=config.quiet_seconds,
+            ),
+            priority=config.priority,
+            max_workers=config.max_workers,
+            sweep_interval_seconds=config.sweep_interval_seconds,
+            polling_interval_seconds=None if config.watch == "off" else POLLING_SECONDS,
+            can_watch=_watch_rule(config),
+            writer_check=config.writer_check,
+            enabled=config.enabled,
+            breaker_keys={
+                FailureScope.PROJECT: f"{config.client}/{config.project}/{config.bucket_name}",
+                FailureScope.DESTINATION: settings.endpoint_url or f"s3 {config.aws_region or ''}",
+                FailureScope.STATION: "this station",
+            },
+            source=FolderSource(str(config.local_directory)),
+            destination=S3Destination(settings),
+            make_finder=_finder_rule(config),
+        )
+    )
+
+
+def _watch_rule(config: DeliveryConfig) -> Callable[[], bool]:
+    if config.watch == "auto":
+        return lambda: not needs_polling(str(config.local_directory))
+    return lambda: config.watch == "inotify"
+
+
+def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
+    if config.use_find and shutil.which("find"):
+        return FindFinder
+    return WalkFinder
+
+
+class Daemon:
+    """sensordropd's services on one ledger, from registering to the end."""
+
+    def __init__(
+        self,
+        *,
+        configuration: Configuration,
+        ledger: PostgresLedger,
+        station: str,
+        instance: UUID,
+        local: LocalS3 | None = None,
+    ) -> None:
+        self._configuration = configuration
+        self._ledger = ledger
+        self._station = station
+        self._instance = instance
+        self._local = local
+        self._clock = SystemClock()
+        self._registration: Registration | None = None
+        self._supervisor: Supervisor | None = None
+
+    def register(self, *, crashed: bool) -> None:
+        """Bring the ledger's schema up to date and write this daemon down in it."""
+        for name in self._ledger.migrate():
+            _log.info("ledger_migrated", migration=name)
+        self._registration = self._ledger.register(
+            station=self._station,
+            instance=self._instance,
+            origin="daemon",
+            version=VERSION,
+            bindings=[binding_of(c, self._local) for c in self._configuration.deliveries],
+            daemon_configuration=self._configuration.daemon.public_dict(),
+            crashed=crashed,
+        )
+        if self._registration.claims_taken_back:
+            _log.info("claims_taken_back", files=self._registration.claims_taken_back)
+
+    def run(self, wanted: StopFlag) -> None:
+        """Run the services until `wanted` is set, then end them in order.
+
+        Raises ServiceGaveUpError when a service can't be kept running.
+        """
+        assert self._registration is not None, "register first"
+        deliveries = [
+            make_delivery(config, self._registration.delivery_ids[config.name], self._local)
+            for config in self._configuration.deliveries
+        ]
+        sessions = self._ledger.open_sessions([d.delivery_id for d in deliveries])
+        for delivery in deliveries:
+            delivery.session_open = delivery.delivery_id in sessions
+        bell = Bell()
+        hints = HintQueue(bell)
+        watcher = InotifyWatcher(hints)
+        self._supervisor = Supervisor(self._services(deliveries, bell, hints, watcher), self._clock)
+        try:
+            self._supervisor.run(wanted)
+        finally:
+            watcher.close()
+        try:
+            self._ledger.fold_counters()
+            self._ledger.end(self._registration.daemon_id)
+        except LedgerUnavailableError as error:
+            _log.warning("end_not_written", problem=str(error),
+                         hint="nothing is lost; the next start tidies up")  # fmt: skip
+
+    def stop_now(self) -> None:
+        """Don't wait for running uploads any longer. Safe in a signal handler."""
+        if self._supervisor is not None:
+            self._supervisor.stop_now()
+
+    def _services(
+        self,
+        deliveries: Sequence[Delivery],
+        bell: Bell,
+        hints: HintQueue,
+        watcher: InotifyWatcher,
+    ) -> list[Service]:
+        uploader = Uploader(
+            ledger=self._ledger,
+            clock=self._clock,
+            deliveries=deliveries,
+            daemon_id=self._daemon_id,
+        )
+        scout = Scout(
+            ledger=self._ledger,
+            clock=self._clock,
+            deliveries=deliveries,
+            watcher=watcher,
+            hints=hints,
+            bell=bell,
+            wake_uploader=uploader.wake,
+        )
+        janitor = Janitor(
+            ledger=self._ledger,
+            clock=self._clock,
+            daemon_id=self._daemon_id,
+            register_again=lambda: self.register(crashed=False),
+            wake_uploader=uploader.wake,
+        )
+        return [
+            Service(name="scout", run=scout.run, wake=bell.ring),
+            Service(name="uploader", run=uploader.run, wake=uploader.wake),
+            Service(name="janitor", run=janitor.run, wake=janitor.wake),
+        ]
+
+    def _daemon_id(self) -> int:
+        assert self._registration is not None
+        return self._registration.daemon_id

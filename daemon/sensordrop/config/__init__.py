@@ -1,0 +1,24 @@
+"""What can be configured, where it is read from, and what is said when it is wrong.
+
+`load` is the way in. docs/configuration.md says the same to operators.
+"""
+
+from sensordrop.config.addresses import Registration, masked
+from sensordrop.config.environment import default_path
+from sensordrop.config.loading import Configuration, load
+from sensordrop.config.models import DaemonConfig, DeliveryConfig
+from sensordrop.config.problem import ConfigurationError, Notice, Problem, ProblemCode
+
+__all__ = [
+    "Configuration",
+    "ConfigurationError",
+    "DaemonConfig",
+    "DeliveryConfig",
+    "Notice",
+    "Problem",
+    "ProblemCode",
+    "Registration",
+    "default_path",
+    "load",
+    "masked",
+]

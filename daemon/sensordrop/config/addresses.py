@@ -1,0 +1,164 @@
+"""Kinds of values that are addresses: of servers, of the ledger, of the registration endpoint.
+
+Addresses may carry passwords. What is shown of one goes through `masked`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+from urllib.parse import SplitResult, urlsplit
+
+from sensordrop.config.kinds import Kind, NotExpectedError, text_of
+from sensordrop.config.problem import did_you_mean
+
+_USER_INFO = re.compile(r"//([^/?#:@\s]*)(:?).*@", re.DOTALL)
+_ANY_USER = re.compile(r"//.*@", re.DOTALL)
+_PASSWORD = re.compile(r"(?i)(password\s*=\s*)('[^']*'|[^\s&]*)")
+
+
+def _split_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        port_is_right = url.port is None or url.port > 0
+    except ValueError:
+        raise NotExpectedError from None
+    if url.scheme not in schemes or not port_is_right or not text.isascii():
+        raise NotExpectedError
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class HttpUrl(Kind):
+    """The address of an HTTP server."""
+
+    words: str = "an http:// or https:// URL without user, query or fragment"
+    bare: bool = True
+    """Without user information, query and fragment."""
+
+    @property
+    def expected(self) -> str:
+        """What is accepted."""
+        return self.words
+
+    def read(self, value: object) -> str:
+        """Read it."""
+        text = text_of(value)
+        if re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?(/.*)?", text):
+            local = text.startswith(("localhost", "127."))
+            raise NotExpectedError(f"did you mean {('http://' if local else 'https://') + text!r}?")
+        url = _split_url(text, ("http", "https"))
+        if not url.hostname or (self.bare and (url.query or url.fragment or "@" in url.netloc)):
+            raise NotExpectedError
+        if " " in text:
+            raise NotExpectedError
+        return text.rstrip("/") if self.bare else text
+
+    def public(self, value: object) -> object:
+        """Hide the user, and what may be a token in the query."""
+        if not isinstance(value, str):
+            return None if value is None else "***"
+        return _masked_query(_ANY_USER.sub("//***@", value))
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl(Kind):
+    """Where the ledger is."""
+
+    expected: ClassVar[str] = "'embedded' or a postgresql:// URL"
+
+    def read(self, value: object) -> str:
+        """Read it."""
+        text = text_of(value)
+        if text == "embedded":
+            return text
+        if "://" not in text:
+            raise NotExpectedError(
+                did_you_mean(text, ("embedded",))
+                or "write it as postgresql://USER@HOST:PORT/DATABASE"
+            )
+        _split_url(text, ("postgresql", "postgres"))
+        return text
+
+    def public(self, value: object) -> object:
+        """Hide the password."""
+        return masked(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Listen(Kind):
+    """An address to listen on."""
+
+    expected: ClassVar[str] = "HOST:PORT, with a port from 1 to 65535"
+
+    def read(self, value: object) -> str:
+        """Read it."""
+        text = text_of(value)
+        host, _, port = text.rpartition(":")
+        if not host or " " in text or not re.fullmatch("[0-9]{1,5}", port):
+            raise NotExpectedError("for example 127.0.0.1:9464")
+        if not 1 <= int(port) <= 65535:
+            raise NotExpectedError
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """Who is told about an ended session, and with which secrets."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    """Sent as a bearer token."""
+    secret: str | None = field(default=None, repr=False)
+    """Signs what is sent."""
+
+
+_REGISTRATION_KEYS = ("url", "token", "secret")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationEndpoint(Kind):
+    """A registration endpoint: its URL alone, or a mapping."""
+
+    structured: ClassVar[bool] = True
+    expected: ClassVar[str] = (
+        "an http:// or https:// URL, or a mapping of url and, if need be, token and secret"
+    )
+
+    def read(self, value: object) -> Registration:
+        """Read it."""
+        if isinstance(value, Registration):
+            return value
+        if isinstance(value, str):
+            value = {"url": value}
+        if not isinstance(value, Mapping) or "url" not in value:
+            raise NotExpectedError
+        for key in value:
+            if key not in _REGISTRATION_KEYS:
+                raise NotExpectedError(did_you_mean(str(key), _REGISTRATION_KEYS))
+        texts = {key: text_of(item) for key, item in value.items() if item is not None}
+        url = HttpUrl(bare=False).read(texts.get("url", ""))
+        return Registration(url=url, token=texts.get("token"), secret=texts.get("secret"))
+
+    def public(self, value: object) -> object:
+        """Hide token and secret, and what the URL may carry of them."""
+        if isinstance(value, Registration):
+            value = {"url": value.url, "token": value.token, "secret": value.secret}
+        if isinstance(value, Mapping):
+            url = HttpUrl(bare=False).public(value.get("url"))
+            rest = {str(key): "***" for key, item in value.items() if key != "url" and item}
+            return {"url": url, **rest}
+        return HttpUrl(bare=False).public(value)
+
+
+def masked(text: str) -> str:
+    """Give a URL or a connection string with its password hidden."""
+    hidden = _USER_INFO.sub(lambda m: f"//{m.group(1)}{':***' if m.group(2) else ''}@", text)
+    return _PASSWORD.sub(r"\1***", hidden)
+
+
+def _masked_query(text: str) -> str:
+    before, mark, _ = text.partition("?")
+    return f"{before}?***" if mark else text

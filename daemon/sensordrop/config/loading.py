@@ -1,0 +1,428 @@
+"""Puts the configuration together from its sources, and reports every mistake in them at once.
+
+Defaults, then `defaults:` in sensordrop.yaml, the delivery's file, the environment, flags: what
+comes later wins. A wrong value is a mistake even where a later source overrides it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from sensordrop.config.collisions import Placed, collisions, placed
+from sensordrop.config.documents import read_document
+from sensordrop.config.environment import (
+    Given,
+    Layer,
+    Variables,
+    daemon_layer,
+    delivery_layer,
+    endpoint_layer,
+    read_variables,
+)
+from sensordrop.config.kinds import NotExpectedError
+from sensordrop.config.models import (
+    ContradictionError,
+    DaemonConfig,
+    DeliveryConfig,
+    read_setting,
+    settings,
+)
+from sensordrop.config.problem import (
+    ConfigurationError,
+    Notice,
+    Problem,
+    ProblemCode,
+    did_you_mean,
+    shown,
+)
+
+DAEMON_FILE = "sensordrop.yaml"
+DELIVERY_FOLDER = "conf.d"
+DELIVERY_SUFFIXES = (".yaml", ".yml", ".json")
+COMMAND_LINE = "command line"
+
+DELIVERIES_LIMIT = 1000
+"""Most deliveries of one station: each has threads, a watch and a line in every table."""
+
+Model = TypeVar("Model", DaemonConfig, DeliveryConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """A configuration without known mistakes. Deliveries are in the order of their names."""
+
+    daemon: DaemonConfig
+    deliveries: tuple[DeliveryConfig, ...]
+    source: Path | None
+    """The folder or the one file that it was read from; None: flags and environment alone."""
+
+
+def load(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+    delivery_flags: Mapping[str, object] | None = None,
+    allow_relative: bool = False,
+    deliveries_required: bool = False,
+) -> tuple[Configuration, tuple[Notice, ...]]:
+    """Read the configuration.
+
+    `path` is a configuration folder (sensordrop.yaml, which may be absent, and conf.d/), one
+    delivery's file, or None. Without any delivery file, a `local_directory` in the environment or
+    among the flags makes one delivery. `flags` are daemon keys and `delivery_flags` delivery keys
+    from the command line, for every delivery; None values are not given. `allow_relative` takes
+    a `local_directory` relative to the working directory. `deliveries_required` makes it a
+    mistake that there is none.
+
+    Blocks on the disk. Raises ConfigurationError with all problems.
+    """
+    loader = _Loader(
+        environ=environ,
+        flags=_flag_layer(flags),
+        delivery_flags=_flag_layer(delivery_flags),
+        allow_relative=allow_relative,
+    )
+    configuration = loader.run(path, deliveries_required=deliveries_required)
+    problems = tuple({str(problem): problem for problem in loader.problems}.values())
+    if problems:
+        raise ConfigurationError(problems)
+    return configuration, tuple({str(notice): notice for notice in loader.notices}.values())
+
+
+def _flag_layer(flags: Mapping[str, object] | None) -> Layer:
+    return {
+        key: Given(value=value, file=COMMAND_LINE, key="--" + key.replace("_", "-"))
+        for key, value in (flags or {}).items()
+        if value is not None
+    }
+
+
+@dataclass(kw_only=True, slots=True)
+class _Sources:
+    """What was found on disk: the daemon's keys, and the files of deliveries with their labels."""
+
+    daemon: dict[str, object] = field(default_factory=dict)
+    deliveries: list[tuple[Path, str]] = field(default_factory=list)
+    folder: Path | None = None
+    """Where `.env` may be."""
+
+
+class _Loader:
+    """One load: gathers problems and notices while it goes on as far as it can."""
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],
+        flags: Layer,
+        delivery_flags: Layer,
+        allow_relative: bool,
+    ) -> None:
+        self.problems: list[Problem] = []
+        self.notices: list[Notice] = []
+        self._environ = environ
+        self._flags = flags
+        self._delivery_flags = delivery_flags
+        self._allow_relative = allow_relative
+        self._placed: list[Placed] = []
+        self._delivered: list[DeliveryConfig] = []
+
+    def run(self, path: Path | None, *, deliveries_required: bool) -> Configuration:
+        """Load as far as it goes; what it gives is only right if there were no problems."""
+        sources = self._find(path)
+        variables = read_variables(sources.folder, self._environ, self.problems)
+        defaults = self._defaults(sources.daemon.pop("defaults", None))
+        daemon = self._daemon(sources.daemon, variables)
+        self._deliveries(sources.deliveries, defaults, variables)
+        if deliveries_required and not sources.deliveries and not self._placed:
+            self._no_delivery(path)
+        self.problems += collisions(daemon, self._placed)
+        deliveries = sorted(self._delivered, key=lambda one: one.name)
+        return Configuration(daemon=daemon, deliveries=tuple(deliveries), source=path)
+
+    # --- what is on disk ------------------------------------------------------------------
+
+    def _find(self, path: Path | None) -> _Sources:
+        if path is None:
+            return _Sources()
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
+            return self._find_in_folder(path)
+        if path.name == DAEMON_FILE:
+            self._unusable(str(path), "is the daemon's file", f"name its folder: {path.parent}")
+            return _Sources()
+        return _Sources(deliveries=[(path, str(path))], folder=path.parent)
+
+    def _find_in_folder(self, folder: Path) -> _Sources:
+        sources = _Sources(folder=folder)
+        names = self._names(folder, str(folder))
+        if DAEMON_FILE in names:
+            daemon = read_document(folder / DAEMON_FILE, DAEMON_FILE, self.problems)
+            sources.daemon = daemon or {}
+        if DELIVERY_FOLDER in names:
+            for name in self._names(folder / DELIVERY_FOLDER, DELIVERY_FOLDER):
+                self._sort_in(folder, name, sources)
+        strays = [name for name in names if _is_delivery_file(name) and name != DAEMON_FILE]
+        lost = not {DAEMON_FILE, DELIVERY_FOLDER} & set(names)
+        for name in strays:
+            if Path(name).stem == Path(DAEMON_FILE).stem:
+                self._unusable(name, "is not read", f"rename it to {DAEMON_FILE}")
+            elif lost:
+                self._unusable(name, "is not read", _WHERE_DELIVERIES_GO)
+            else:
+                self._not_read(name, f"delivery files go into {DELIVERY_FOLDER}/")
+        return sources
+
+    def _sort_in(self, folder: Path, name: str, sources: _Sources) -> None:
+        label = f"{DELIVERY_FOLDER}/{name}"
+        if _is_delivery_file(name):
+            sources.deliveries.append((folder / DELIVERY_FOLDER / name, label))
+        elif not name.startswith((".", "README")) and not name.endswith(".example"):
+            self._not_read(label, "its name does not end in " + ", ".join(DELIVERY_SUFFIXES))
+
+    def _names(self, folder: Path, label: str) -> list[str]:
+        try:
+            return sorted(os.listdir(folder))  # noqa: PTH208 - names are what is wanted
+        except OSError as error:
+            self.problems.append(
+                Problem(
+                    file=label,
+                    what=f"can't be read: {(error.strerror or str(error)).lower()}",
+                    expected="a readable folder",
+                    suggestion="let the daemon's user read it",
+                    code=ProblemCode.UNREADABLE,
+                )
+            )
+            return []
+
+    def _unusable(self, label: str, what: str, suggestion: str) -> None:
+        self.problems.append(
+            Problem(
+                file=label,
+                what=what,
+                expected=f"{DAEMON_FILE} and {DELIVERY_FOLDER}/",
+                suggestion=suggestion,
+                code=ProblemCode.UNKNOWN,
+            )
+        )
+
+    def _not_read(self, label: str, why: str) -> None:
+        self.notices.append(Notice(file=label, message=f"is not read: {why}"))
+
+    def _no_delivery(self, path: Path | None) -> None:
+        self.problems.append(
+            Problem(
+                file=COMMAND_LINE if path is None else str(path),
+                what="there is no delivery",
+                expected="at least one delivery",
+                suggestion=f"put a file like north.yaml into {(path or Path()) / DELIVERY_FOLDER}/, "
+                "with at least local_directory and bucket_name",
+                code=ProblemCode.MISSING,
+            )
+        )
+
+    # --- what it says ---------------------------------------------------------------------
+
+    def _defaults(self, value: object) -> Layer:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.problems.append(
+                Problem(
+                    file=DAEMON_FILE,
+                    key="defaults",
+                    value=value,
+                    expected="a mapping of delivery keys to values",
+                )
+            )
+            return {}
+        return {
+            str(key): Given(value=item, file=DAEMON_FILE, key=f"defaults.{key}")
+            for key, item in value.items()
+        }
+
+    def _daemon(self, document: Mapping[str, object], variables: Variables) -> DaemonConfig:
+        layers = [
+            _document_layer(document, DAEMON_FILE),
+            daemon_layer(variables, self.problems),
+            self._flags,
+        ]
+        merged, wrong = self._merge(DaemonConfig, layers, DAEMON_FILE)
+        return self._build(DaemonConfig, merged, wrong)
+
+    def _deliveries(
+        self, files: Sequence[tuple[Path, str]], defaults: Layer, variables: Variables
+    ) -> None:
+        below = [endpoint_layer(variables), defaults]
+        above = [delivery_layer(variables, self.problems), self._delivery_flags]
+        if len(files) > DELIVERIES_LIMIT:
+            self._unusable(
+                DELIVERY_FOLDER,
+                f"has {len(files)} deliveries, more than {DELIVERIES_LIMIT}",
+                "use another station",
+            )
+            return
+        if not files:
+            self._delivery_without_file(below, above)
+        for path, label in files:
+            document = read_document(path, label, self.problems)
+            if document is not None:
+                layers = [*below, _document_layer(document, label), *above]
+                self._delivery(layers, label, path.stem)
+
+    def _delivery_without_file(self, below: list[Layer], above: list[Layer]) -> None:
+        roots = [layer["local_directory"] for layer in above if "local_directory" in layer]
+        if roots:
+            name = re.sub(r"[^\w. -]", "-", Path(str(roots[-1].value)).name)[:63].lstrip("-._ ")
+            self._delivery([*below, *above], roots[-1].file, name or "delivery")
+            return
+        # Nobody asked for a delivery, but a mistake in what would make one is a mistake.
+        for layer in (*below, *above):
+            self._read(DeliveryConfig, layer)
+
+    def _delivery(self, layers: list[Layer], label: str, stem: str) -> None:
+        if not any("name" in layer for layer in layers):
+            layers = [{"name": Given(value=stem, file=label, key="name")}, *layers]
+        merged, wrong = self._merge(DeliveryConfig, layers, label)
+        values = {key: given.value for key, given in merged.items()}
+        self._placed.append(placed(values, wrong, label))
+        if not _required(DeliveryConfig) - merged.keys():
+            self._delivered.append(self._build(DeliveryConfig, merged, wrong))
+
+    def _merge(
+        self, model: type[Model], layers: Iterable[Layer], label: str
+    ) -> tuple[Layer, set[str]]:
+        """Merge what is right in the layers; name the keys that are wrong somewhere."""
+        merged: Layer = {}
+        wrong: set[str] = set()
+        for layer in layers:
+            good, bad = self._read(model, layer)
+            merged |= good
+            wrong |= bad
+        self._notice(model, merged)
+        for key in sorted(_required(model) - merged.keys() - wrong):
+            expected = settings(model)[key].kind.expected
+            self.problems.append(
+                Problem(
+                    file=label,
+                    key=key,
+                    what=f"is missing: expected {expected}",
+                    expected=expected,
+                    code=ProblemCode.MISSING,
+                )
+            )
+        return merged, wrong
+
+    def _build(self, model: type[Model], merged: Layer, wrong: set[str]) -> Model:
+        try:
+            return model.model_validate({key: given.value for key, given in merged.items()})
+        except ValidationError as error:
+            reason = error.errors()[0].get("ctx", {}).get("error")
+            if not isinstance(reason, ContradictionError):
+                raise
+        for finding in reason.findings:
+            key = finding.keys[0]
+            given = merged.pop(key)  # without it the rest can be checked further
+            if not wrong.intersection(finding.keys):
+                self.problems.append(
+                    Problem(
+                        file=given.file,
+                        key=given.key,
+                        value=settings(model)[key].kind.public(given.value),
+                        what=finding.what,
+                        expected=finding.expected,
+                        suggestion=finding.suggestion,
+                        code=ProblemCode.CONFLICT,
+                    )
+                )
+        return self._build(model, merged, wrong)
+
+    def _read(self, model: type[Model], layer: Layer) -> tuple[Layer, set[str]]:
+        """Read the values of a layer: those that are right, and the keys of those that are not."""
+        good: Layer = {}
+        bad: set[str] = set()
+        for key, given in layer.items():
+            if key not in settings(model):
+                self.problems.append(_unknown_key(model, key, given))
+                continue
+            value = given.value
+            if key == "local_directory" and self._allow_relative:
+                value = _from_here(value)
+            try:
+                good[key] = replace(given, value=read_setting(model, key, value))
+            except NotExpectedError as error:
+                bad.add(key)
+                kind = settings(model)[key].kind
+                self.problems.append(
+                    Problem(
+                        file=given.file,
+                        key=given.key,
+                        value=kind.public(value),
+                        expected=kind.expected,
+                        suggestion=error.suggestion,
+                    )
+                )
+        return good, bad
+
+    def _notice(self, model: type[Model], merged: Layer) -> None:
+        for key, given in merged.items():
+            setting = settings(model)[key]
+            if setting.not_yet and given.value != model.model_fields[key].default:
+                value = setting.kind.public(given.value)
+                message = f"{shown(value)} has no effect in this version: {setting.not_yet}"
+                self.notices.append(
+                    Notice(file=given.file, key=given.key, value=value, message=message)
+                )
+
+
+_WHERE_DELIVERIES_GO = f"delivery files go into a folder {DELIVERY_FOLDER}/ of the configuration"
+
+
+def _required(model: type[Model]) -> set[str]:
+    return {key for key, info in model.model_fields.items() if info.is_required()}
+
+
+def _is_delivery_file(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(DELIVERY_SUFFIXES)
+
+
+def _document_layer(document: Mapping[str, object], label: str) -> Layer:
+    return {key: Given(value=value, file=label, key=key) for key, value in document.items()}
+
+
+def _from_here(value: object) -> object:
+    """Make a relative path absolute; what is none, or has no place to be relative to, stays."""
+    if not isinstance(value, str | Path) or not str(value):
+        return value
+    if str(value).startswith("~"):
+        return value
+    try:
+        return os.path.abspath(value)  # noqa: PTH100 - `..` is resolved on purpose
+    except OSError:  # the working directory is gone
+        return value
+
+
+def _unknown_key(model: type[Model], key: str, given: Given) -> Problem:
+    daemon_keys = [*settings(DaemonConfig), "defaults"]
+    delivery_keys = list(settings(DeliveryConfig))
+    if model.__name__ == DaemonConfig.__name__:
+        owner, known, others = "the daemon", daemon_keys, delivery_keys
+        there = f"it belongs in a delivery's file or under 'defaults:' in {DAEMON_FILE}"
+    else:
+        owner, known, others = "a delivery", delivery_keys, daemon_keys
+        there = f"it belongs in {DAEMON_FILE}"
+    return Problem(
+        file=given.file,
+        key=given.key,
+        what=f"is not a key of {owner}",
+        expected=f"a key of {owner}",
+        suggestion=there if key in others else did_you_mean(key, known),
+        code=ProblemCode.UNKNOWN,
+    )

@@ -1,0 +1,496 @@
+"""What can be configured, with every default: the keys of sensordrop.yaml and of a delivery.
+
+A setting is declared once, with its kind, its default and its meaning. The mistakes' words and
+the tables of docs/configuration.md are made of the same declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from sensordrop.config.addresses import (
+    DatabaseUrl,
+    HttpUrl,
+    Listen,
+    Registration,
+    RegistrationEndpoint,
+)
+from sensordrop.config.kinds import (
+    AbsolutePath,
+    ByteCount,
+    Kind,
+    Number,
+    OneOf,
+    Text,
+    TrueOrFalse,
+    WholeNumber,
+)
+from sensordrop.config.names import (
+    AfterVerified,
+    BucketName,
+    Extensions,
+    Patterns,
+    Prefix,
+    Tags,
+)
+from sensordrop.config.problem import did_you_mean
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+GIBIBYTE = 1024 * MEBIBYTE
+
+STORAGE_CLASSES = (
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "GLACIER_IR",
+    "DEEP_ARCHIVE",
+    "EXPRESS_ONEZONE",
+    "OUTPOSTS",
+    "REDUCED_REDUNDANCY",
+    "SNOW",
+)
+"""AWS's storage classes (Amazon S3 API, PutObject). Other stores may have their own."""
+
+KMS_ENCRYPTION = ("aws:kms", "aws:kms:dsse")
+
+_NAME = Text(
+    "a name of letters, digits, '.', '_', '-' and spaces that begins with a letter or digit",
+    limit=63,
+    pattern=r"[^\W_][\w. -]*",
+)
+_RATE = Text("a rate such as '10 MiB/s', or a timetable such as '20:00-06:00 full, else 10 MiB/s'")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one key, beside its type and default. Stands in the field's annotation."""
+
+    kind: Kind
+    meaning: str
+    default: str = ""
+    """The default in words, where it follows from other settings."""
+    not_yet: str = ""
+    """What this version does instead, for a key that it accepts but does not act on."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Let pydantic read the field through its kind."""
+        return core_schema.no_info_plain_validator_function(
+            self.reader(NoneType in get_args(source))
+        )
+
+    def reader(self, optional: bool) -> Callable[[object], object]:
+        """Give the function that reads a value. Where none is possible, '' means none too."""
+
+        def read(value: object) -> object:
+            if optional and (value is None or value == ""):
+                return None
+            return self.kind.read(value)
+
+        return read
+
+
+class _Settings(BaseModel):
+    """Settings of one file, read-only. Every field carries a `Setting`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def public_dict(self) -> dict[str, object]:
+        """Give all settings in force, JSON-able and without secrets."""
+        return {
+            key: setting.kind.public(getattr(self, key))
+            for key, setting in settings(type(self)).items()
+        }
+
+
+@cache
+def settings(model: type[_Settings]) -> Mapping[str, Setting]:
+    """Give the settings of a model by key, in the order of their declaration."""
+    found: dict[str, Setting] = {}
+    for key, field in model.model_fields.items():
+        (found[key],) = (item for item in field.metadata if isinstance(item, Setting))
+    return found
+
+
+def read_setting(model: type[_Settings], key: str, value: object) -> object:
+    """Read one value of a key that the model has. Raises NotExpectedError."""
+    optional = NoneType in get_args(model.model_fields[key].annotation)
+    return settings(model)[key].reader(optional)(value)
+
+
+class DaemonConfig(_Settings):
+    """The keys of sensordrop.yaml, except `defaults`."""
+
+    station: Annotated[
+        str | None,
+        Setting(
+            _NAME,
+            "Name of this host in the ledger. Must not change while the ledger knows it.",
+            default="generated once, kept in `state_directory`",
+        ),
+    ] = None
+    database: Annotated[
+        str,
+        Setting(
+            DatabaseUrl(),
+            "Where the ledger is. `embedded` runs a PostgreSQL of its own in `state_directory`.",
+        ),
+    ] = Field(default="embedded", repr=False)
+    state_directory: Annotated[
+        Path,
+        Setting(
+            AbsolutePath(),
+            "What must outlive a restart: the station's name, the embedded ledger. "
+            "One process at a time.",
+        ),
+    ] = Path("/var/lib/sensordrop")
+    control_socket: Annotated[
+        Path | None,
+        Setting(
+            AbsolutePath(),
+            "Unix socket for `sensordrop` to control the daemon.",
+            not_yet="there is no control socket yet",
+        ),
+    ] = None
+    metrics_listen: Annotated[
+        str | None,
+        Setting(Listen(), "Address of the metrics.", not_yet="metrics are not served yet"),
+    ] = None
+    log_format: Annotated[
+        str,
+        Setting(OneOf(("console", "json", "journal")), "How log lines are written."),
+    ] = "console"
+    log_level: Annotated[
+        str,
+        Setting(OneOf(("debug", "info", "warning", "error")), "The least that is logged."),
+    ] = "info"
+    bandwidth: Annotated[
+        str | None,
+        Setting(_RATE, "Limit of all uploads together.", not_yet="uploads run at full speed"),
+    ] = None
+
+
+class DeliveryConfig(_Settings):
+    """The keys of one delivery's file. All times are in seconds."""
+
+    name: Annotated[
+        str,
+        Setting(_NAME, "Name of the delivery, unique on its station.", default="the file's stem"),
+    ]
+    local_directory: Annotated[
+        Path,
+        Setting(
+            AbsolutePath(),
+            "The watched folder. It need not exist yet: until it appears, the delivery is offline.",
+        ),
+    ]
+    bucket_name: Annotated[str, Setting(BucketName(), "The bucket that the files go to.")]
+    s3_prefix: Annotated[
+        str,
+        Setting(
+            Prefix(),
+            "What the keys begin with: `<s3_prefix>/<path under local_directory>`.",
+        ),
+    ] = ""
+    client: Annotated[str, Setting(Text(), "The company that owns the data.")] = "default"
+    project: Annotated[
+        str, Setting(Text(), "The client's unit of work.", default="`bucket_name`")
+    ] = Field(default_factory=lambda done: str(done["bucket_name"]))
+    cycle: Annotated[
+        str,
+        Setting(
+            Text(limit=512, may_be_empty=True),
+            "The round of field collection. Only a name: keys are made of `s3_prefix`.",
+            default="`s3_prefix`",
+        ),
+    ] = Field(default_factory=lambda done: str(done["s3_prefix"]))
+    sensor_level: Annotated[
+        int,
+        Setting(
+            WholeNumber(0, 20),
+            "Which folder under `local_directory` names the sensor: 1 is the first. "
+            "0: no folder does.",
+        ),
+    ] = 1
+    enabled: Annotated[
+        bool, Setting(TrueOrFalse(), "`false`: neither swept nor watched nor uploaded.")
+    ] = True
+    priority: Annotated[
+        int,
+        Setting(
+            WholeNumber(-1000, 1000),
+            "Deliveries with a larger number are served first, equal ones in the order of names.",
+        ),
+    ] = 0
+    shared: Annotated[
+        bool,
+        Setting(
+            TrueOrFalse(),
+            "Several stations work on this delivery together: all say so, under the same name.",
+        ),
+    ] = False
+    shares_prefix: Annotated[
+        bool,
+        Setting(
+            TrueOrFalse(),
+            "Another delivery may have the same, or a nested, bucket and prefix; both must say so.",
+        ),
+    ] = False
+
+    include: Annotated[
+        tuple[str, ...],
+        Setting(Patterns(), "Only files that match one of these are uploaded."),
+    ] = ()
+    exclude: Annotated[
+        tuple[str, ...],
+        Setting(Patterns(), "Files that match one of these are not uploaded."),
+    ] = ()
+    extensions: Annotated[
+        tuple[str, ...] | None,
+        Setting(
+            Extensions(),
+            "Only files with these extensions are uploaded, in upper or lower case.",
+            default="all extensions",
+        ),
+    ] = None
+
+    use_find: Annotated[
+        bool,
+        Setting(TrueOrFalse(), "List the folder with the native `find`; `no`: with Python's walk."),
+    ] = True
+    watch: Annotated[
+        str,
+        Setting(
+            OneOf(("auto", "inotify", "polling", "off")),
+            "How new files are noticed between sweeps. `auto`: polling on network file systems.",
+        ),
+    ] = "auto"
+    quiet_seconds: Annotated[
+        float,
+        Setting(
+            Number(0.1, 86_400),
+            "A file counts as complete when it has not changed for so long.",
+        ),
+    ] = 10.0
+    writer_check: Annotated[
+        bool,
+        Setting(
+            TrueOrFalse(),
+            "Before reading a file, ask the kernel (by a lease) whether somebody still writes it.",
+        ),
+    ] = True
+    sweep_interval_seconds: Annotated[
+        float, Setting(Number(1, 604_800), "Time between sweeps, whatever the watcher reports.")
+    ] = 900.0
+
+    max_workers: Annotated[int, Setting(WholeNumber(1, 1000), "Uploads at the same time.")] = 15
+    times_to_retry: Annotated[
+        int,
+        Setting(
+            WholeNumber(0, 1000),
+            "Retries of a file that failed, after the first try. Then it is quarantined.",
+        ),
+    ] = 3
+    retry_delay_seconds: Annotated[
+        float, Setting(Number(0, 86_400), "Longest wait before the first retry; then it doubles.")
+    ] = 5.0
+    retry_cap_seconds: Annotated[
+        float, Setting(Number(0, 604_800), "Longest wait before any retry.")
+    ] = 3600.0
+    multipart_threshold_bytes: Annotated[
+        int,
+        Setting(
+            ByteCount(5 * MEBIBYTE, 5 * GIBIBYTE),
+            "Files of this size and above are sent in parts.",
+        ),
+    ] = 64 * MEBIBYTE
+    bandwidth: Annotated[
+        str | None,
+        Setting(_RATE, "Limit of this delivery's uploads.", not_yet="uploads run at full speed"),
+    ] = None
+    engine: Annotated[
+        str,
+        Setting(
+            OneOf(("boto3", "curl")),
+            "What sends the bytes.",
+            not_yet="uploads are sent by boto3",
+        ),
+    ] = "boto3"
+
+    aws_profile: Annotated[
+        str | None,
+        Setting(
+            Text("a profile name"),
+            "Profile in `~/.aws` that credentials and settings are taken from.",
+            default="boto3's own search",
+        ),
+    ] = None
+    aws_region: Annotated[
+        str | None,
+        Setting(
+            Text("a region such as eu-west-1", limit=64, pattern="[A-Za-z0-9_-]+"),
+            "Region of the bucket.",
+            default="the profile's",
+        ),
+    ] = None
+    endpoint_url: Annotated[
+        str | None,
+        Setting(
+            HttpUrl(),
+            "Address of an S3-compatible store.",
+            default="`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, else AWS itself",
+        ),
+    ] = None
+    addressing_style: Annotated[
+        str,
+        Setting(
+            OneOf(("auto", "path", "virtual")),
+            "Whether the bucket stands in the URL's path or in its host name.",
+        ),
+    ] = "auto"
+    request_checksum_calculation: Annotated[
+        str,
+        Setting(
+            OneOf(("auto", "when_required", "when_supported")),
+            "When boto3 adds a checksum of its own. "
+            "`auto`: `when_required` if there is an `endpoint_url`, else `when_supported`.",
+        ),
+    ] = "auto"
+    ca_bundle: Annotated[
+        Path | None,
+        Setting(
+            AbsolutePath(),
+            "File of CA certificates that the store's certificate is checked against.",
+            default="boto3's own",
+        ),
+    ] = None
+    proxy: Annotated[
+        str | None,
+        Setting(
+            HttpUrl("an http:// or https:// URL of a proxy", bare=False),
+            "Proxy on the way to the store.",
+            default="`HTTPS_PROXY` and the like",
+        ),
+    ] = Field(default=None, repr=False)
+    storage_class: Annotated[
+        str | None,
+        Setting(
+            Text("a storage class such as STANDARD_IA", limit=64, pattern="[A-Z0-9_]+"),
+            "Storage class of the objects.",
+            default="the bucket's",
+        ),
+    ] = None
+    sse: Annotated[
+        str | None,
+        Setting(
+            OneOf(("AES256", *KMS_ENCRYPTION)),
+            "Encryption by the store.",
+            default="the bucket's",
+        ),
+    ] = None
+    kms_key_id: Annotated[
+        str | None,
+        Setting(
+            Text("the id, alias or ARN of a KMS key", limit=2048, pattern=r"[\w:/-]+"),
+            "Key of the encryption; only with `sse: aws:kms` or `aws:kms:dsse`.",
+            default="AWS's own key",
+        ),
+    ] = None
+    tags: Annotated[Mapping[str, str], Setting(Tags(), "Tags of the objects.")] = Field(
+        default_factory=dict
+    )
+    store_check: Annotated[
+        str,
+        Setting(
+            OneOf(("auto", "payload-hash", "content-md5", "read-back")),
+            "How the store must prove that it holds the bytes that were sent.",
+            not_yet="the check is chosen as with auto",
+        ),
+    ] = "auto"
+
+    endpoint: Annotated[
+        Registration | None,
+        Setting(
+            RegistrationEndpoint(),
+            "Who is told when a session has ended.",
+            not_yet="nobody is told",
+        ),
+    ] = Field(default=None, repr=False)
+    after_verified: Annotated[
+        str,
+        Setting(
+            AfterVerified(),
+            "What becomes of a file in `local_directory` once it is proven to be stored.",
+            not_yet="every file stays where it is",
+        ),
+    ] = "keep"
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> DeliveryConfig:
+        if findings := contradictions(self):
+            raise ContradictionError(findings)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contradiction:
+    """Settings of one delivery that can't hold together. `keys[0]` is the one to name."""
+
+    keys: tuple[str, ...]
+    what: str
+    expected: str
+    suggestion: str = ""
+
+
+class ContradictionError(ValueError):
+    """A delivery's settings can't hold together."""
+
+    def __init__(self, findings: tuple[Contradiction, ...]) -> None:
+        super().__init__("; ".join(f"{finding.keys[0]}: {finding.what}" for finding in findings))
+        self.findings = findings
+
+
+def contradictions(delivery: DeliveryConfig) -> tuple[Contradiction, ...]:
+    """Find the settings of one delivery that can't hold together."""
+    found: list[Contradiction] = []
+    if delivery.kms_key_id is not None and delivery.sse not in KMS_ENCRYPTION:
+        found.append(
+            Contradiction(
+                keys=("kms_key_id", "sse"),
+                what=f"is set, but sse is {delivery.sse or 'not set'}",
+                expected="sse: aws:kms or sse: aws:kms:dsse beside kms_key_id",
+                suggestion="add 'sse: aws:kms'",
+            )
+        )
+    foreign_class = delivery.storage_class not in (None, *STORAGE_CLASSES)
+    if foreign_class and delivery.endpoint_url is None:
+        found.append(
+            Contradiction(
+                keys=("storage_class", "endpoint_url"),
+                what=f"{delivery.storage_class!r} is not one of AWS's storage classes",
+                expected="one of " + ", ".join(STORAGE_CLASSES),
+                suggestion=did_you_mean(delivery.storage_class or "", STORAGE_CLASSES),
+            )
+        )
+    target = delivery.after_verified.partition(":")[2]
+    if target and Path(target).is_relative_to(delivery.local_directory):
+        found.append(
+            Contradiction(
+                keys=("after_verified", "local_directory"),
+                what=f"{target!r} lies inside local_directory, where it would be found again",
+                expected="a folder outside local_directory",
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,70 @@
+"""`sensordropd --local FOLDER`: everything embedded under one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sensordrop.config import Configuration, Notice, load
+
+BUCKET = "sensordrop"
+PREFIX = "C1"
+DELIVERY = "drop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFolder:
+    """Where things lie under the folder of `--local`."""
+
+    path: Path
+    drop: Path
+    """Watched: cards go here."""
+
+    @property
+    def state(self) -> Path:
+        """The state directory, with the ledger in it."""
+        return self.path / "state"
+
+    @property
+    def objects(self) -> Path:
+        """The S3 server's objects as plain files, a folder for each bucket."""
+        return self.path / "objects"
+
+    def make(self) -> None:
+        """Make what is not there yet. Raises OSError."""
+        for folder in (self.path, self.objects):
+            folder.mkdir(parents=True, exist_ok=True)
+        if self.drop == self.path / "drop":
+            self.drop.mkdir(exist_ok=True)
+
+    def configuration(
+        self, environ: Mapping[str, str], **flags: object
+    ) -> tuple[Configuration, tuple[Notice, ...]]:
+        """Give the configuration of a daemon that has everything here.
+
+        The environment may set what the folder does not decide. Raises ConfigurationError.
+        """
+        return load(
+            None,
+            environ={k: v for k, v in environ.items() if k not in _DECIDED},
+            flags={"database": "embedded", "state_directory": str(self.state), **flags},
+            delivery_flags={
+                "name": DELIVERY,
+                "local_directory": str(self.drop),
+                "bucket_name": BUCKET,
+                "s3_prefix": PREFIX,
+            },
+            deliveries_required=True,
+        )
+
+
+_DECIDED = frozenset({"SENSORDROP_CONFIG", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"})
+"""Variables that speak of other places: the store here is ours."""
+
+
+def local_folder(path: Path, drop: Path | None = None) -> LocalFolder:
+    """Describe a folder for `--local`; `drop` watches another folder than the one inside."""
+    root = Path(os.path.abspath(path))  # noqa: PTH100 — keeps links as the user wrote them
+    return LocalFolder(path=root, drop=root / "drop" if drop is None else drop)

@@ -1,0 +1,166 @@
+"""Runs the daemon on a configuration, from the first lock to the last."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+import structlog
+
+from sensordrop.config import Configuration, Notice
+from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
+from sensordrop.exits import Exit
+from sensordrop.version import VERSION
+
+if TYPE_CHECKING:
+    from sensordrop.adapters.local_s3 import LocalS3
+    from sensordrop.composition import Daemon
+
+LEDGER_RETRY_SECONDS = 2.0
+"""How often a daemon that starts without its ledger tries to reach it."""
+
+_log = structlog.get_logger()
+
+
+class StopSignals:
+    """Counts the signals to stop: the first means in order, the second now. A `StopFlag`."""
+
+    def __init__(self) -> None:
+        self._first = threading.Event()
+        self._second = threading.Event()
+        self._on_second: Callable[[], None] | None = None
+
+    def install(self) -> None:
+        """Take the signals over. Only in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._take)
+        # A writer that opens a file while we hold its lease for two system calls makes the
+        # kernel send SIGIO, which would end the process (fcntl(2), "Leases").
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        return self._first.is_set()
+
+    @property
+    def now(self) -> bool:
+        """Tell whether to stop at once."""
+        return self._second.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the first signal, at most so long; tell whether it came."""
+        return self._first.wait(seconds)
+
+    def on_second(self, call: Callable[[], None]) -> None:
+        """Have something called at the second signal; it must only set flags."""
+        self._on_second = call
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._first.is_set():
+            self._first.set()
+            return
+        self._second.set()
+        if self._on_second is not None:
+            self._on_second()
+
+
+def serve(
+    configuration: Configuration,
+    notices: Sequence[Notice],
+    *,
+    local: LocalS3 | None = None,
+    stop: StopSignals | None = None,
+    ready: Callable[[], None] | None = None,
+) -> Exit:
+    """Run the daemon until it is told to stop. Blocks; only in the main thread.
+
+    `local` is the embedded S3 server that all deliveries go to, if there is one. `ready` is
+    called when the services are about to start. Every failure to start is one line on standard
+    error and an exit code.
+    """
+    from sensordrop.adapters.logs import configure
+    from sensordrop.adapters.processes import EmbeddedServerError, EmbeddedServerInterruptedError
+    from sensordrop.adapters.state import StateDirectory, StateDirectoryError
+    from sensordrop.composition import Daemon, open_ledger
+    from sensordrop.engine.supervisor import ServiceGaveUpError
+
+    config = configuration.daemon
+    configure(config.log_format, config.log_level)
+    stop = stop or StopSignals()
+    stop.install()
+    state = StateDirectory(config.state_directory)
+    with ExitStack() as stack:
+        try:
+            state.hold()
+            stack.callback(state.release)
+            report = state.crash_of_predecessor()
+            if report is not None:
+                _log.error("predecessor_crashed", report=report)
+            state.report_crashes()
+            for notice in notices:
+                _log.warning("configuration_notice", notice=str(notice))
+            if local is not None:
+                stack.enter_context(local)
+                for delivery in configuration.deliveries:
+                    local.create_bucket(delivery.bucket_name)
+            directory = config.state_directory / "postgresql"
+            ledger = stack.enter_context(open_ledger(config, directory=directory, stop=stop))
+            daemon = Daemon(
+                configuration=configuration,
+                ledger=ledger,
+                station=config.station or state.station(),
+                instance=state.instance(),
+                local=local,
+            )
+            if _register(daemon, stop, crashed=report is not None):
+                stop.on_second(daemon.stop_now)
+                _log.info(
+                    "daemon_started",
+                    version=VERSION,
+                    deliveries=[d.name for d in configuration.deliveries],
+                )
+                if ready is not None:
+                    ready()
+                daemon.run(stop)
+            _log.info("daemon_stopped")
+        except StateDirectoryError as error:
+            return _say(error, Exit.FAILED)
+        except EmbeddedServerInterruptedError:
+            _log.info("daemon_stopped", note="before it had started")
+        except (EmbeddedServerError, LedgerRefusedError) as error:
+            return _say(error, Exit.NO_LEDGER)
+        except ServiceGaveUpError as error:
+            return _say(error, Exit.BUG)
+    return Exit.INTERRUPTED if stop.now else Exit.DONE
+
+
+def _register(daemon: Daemon, stop: StopSignals, *, crashed: bool) -> bool:
+    """Register in the ledger, however long it takes to be there; False when told to stop."""
+    told = False
+    while not stop.is_set():
+        try:
+            daemon.register(crashed=crashed)
+        except LedgerUnavailableError as error:
+            if not told:
+                _log.warning(
+                    "ledger_unavailable",
+                    problem=str(error),
+                    hint="check `database` in the configuration; it is tried again until it works",
+                )
+                told = True
+            stop.wait(LEDGER_RETRY_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _say(error: Exception, code: Exit) -> Exit:
+    click.echo(str(error), err=True)
+    sys.stderr.flush()
+    return code
