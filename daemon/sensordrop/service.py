@@ -94,9 +94,9 @@ def serve(
     configure(config.log_format, config.log_level)
     stop = stop or StopSignals()
     stop.install()
-    state = StateDirectory(config.state_directory)
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:
+            state = StateDirectory(config.state_directory)
             state.hold()
             stack.callback(state.release)
             report = state.crash_of_predecessor()
@@ -110,34 +110,41 @@ def serve(
                 for delivery in configuration.deliveries:
                     local.create_bucket(delivery.bucket_name)
             directory = config.state_directory / "postgresql"
-            ledger = stack.enter_context(open_ledger(config, directory=directory, stop=stop))
             daemon = Daemon(
                 configuration=configuration,
-                ledger=ledger,
+                ledger=stack.enter_context(open_ledger(config, directory=directory, stop=stop)),
                 station=config.station or state.station(),
                 instance=state.instance(),
                 local=local,
             )
-            if _register(daemon, stop, crashed=report is not None):
-                stop.on_second(daemon.stop_now)
-                _log.info(
-                    "daemon_started",
-                    version=VERSION,
-                    deliveries=[d.name for d in configuration.deliveries],
-                )
-                if ready is not None:
-                    ready()
-                daemon.run(stop)
-            _log.info("daemon_stopped")
-        except StateDirectoryError as error:
-            return _say(error, Exit.FAILED)
-        except EmbeddedServerInterruptedError:
-            _log.info("daemon_stopped", note="before it had started")
-        except (EmbeddedServerError, LedgerRefusedError) as error:
-            return _say(error, Exit.NO_LEDGER)
-        except ServiceGaveUpError as error:
-            return _say(error, Exit.BUG)
+            _work(daemon, configuration, stop, crashed=report is not None, ready=ready)
+    except StateDirectoryError as error:
+        return _say(error, Exit.FAILED)
+    except EmbeddedServerInterruptedError:
+        _log.info("daemon_stopped", note="before it had started")
+    except (EmbeddedServerError, LedgerRefusedError) as error:
+        return _say(error, Exit.NO_LEDGER)
+    except ServiceGaveUpError as error:
+        return _say(error, Exit.BUG)
     return Exit.INTERRUPTED if stop.now else Exit.DONE
+
+
+def _work(
+    daemon: Daemon,
+    configuration: Configuration,
+    stop: StopSignals,
+    *,
+    crashed: bool,
+    ready: Callable[[], None] | None,
+) -> None:
+    if _register(daemon, stop, crashed=crashed):
+        stop.on_second(daemon.stop_now)
+        names = [d.name for d in configuration.deliveries]
+        _log.info("daemon_started", version=VERSION, deliveries=names)
+        if ready is not None:
+            ready()
+        daemon.run(stop)
+    _log.info("daemon_stopped")
 
 
 def _register(daemon: Daemon, stop: StopSignals, *, crashed: bool) -> bool:

@@ -94,7 +94,7 @@ class Capabilities:
     conditional_put: bool
     """Honours `If-None-Match: *`."""
     races_on_one_key: bool
-    """May answer 500 to one of several puts to the same key at the same time."""
+    """Several puts to one key at the same time: may fail one, and see the object too late."""
     keeps_metadata_over_restart: bool
     etag_of_parts: bool
     """Shows the ETag of a multipart object as that of its parts, not as a plain MD5."""

@@ -9,6 +9,7 @@ import os
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,9 +357,9 @@ def test_a_key_taken_between_look_and_put_is_never_overwritten(
 
 
 def test_many_threads_storing_one_content_under_one_key_store_it_once(
-    server: S3Server, tmp_path: Path
+    own_server: S3Server, tmp_path: Path
 ) -> None:
-    destination = S3Destination(server.settings())
+    destination = S3Destination(own_server.settings())
     file = content(tmp_path, os.urandom(64 * 1024))
     outcomes: list[Stored | AlreadyStored] = []
     failures: list[str] = []
@@ -375,12 +376,30 @@ def test_many_threads_storing_one_content_under_one_key_store_it_once(
     for thread in threads:
         thread.join()
     assert len(outcomes) + len(failures) == len(threads)
-    assert set(failures) <= ({"server-error"} if server.capabilities.races_on_one_key else set())
     assert {outcome.receipt.object_key for outcome in outcomes} == {KEY}
-    if server.capabilities.conditional_put:
+    if own_server.capabilities.conditional_put:
         assert sum(isinstance(outcome, Stored) for outcome in outcomes) == 1
-    assert server.object_keys() == [KEY]
-    assert server.read(KEY) == file.path.read_bytes()
+    if own_server.capabilities.races_on_one_key:
+        assert set(failures) <= {"server-error", "bad-answer"}
+        own_server.restart()  # its view of the folder may be stale, the folder is not
+    else:
+        assert failures == []
+    assert own_server.object_keys() == [KEY]
+    assert own_server.read(KEY) == file.path.read_bytes()
+
+
+def test_many_threads_storing_many_files_store_each_once(server: S3Server, tmp_path: Path) -> None:
+    destination = S3Destination(server.settings())
+    files = {
+        f"C1/{n % 4}/{n}.wav": content(tmp_path, f"recording {n}".encode(), str(n))
+        for n in range(120)
+    }
+    with ThreadPoolExecutor(15) as pool:
+        outcomes = list(pool.map(lambda key: destination.store(files[key], key, GO_ON), files))
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert [outcome.receipt.object_key for outcome in outcomes] == list(files)
+    assert sorted(server.object_keys()) == sorted(files)
+    assert all(server.read(key) == file.path.read_bytes() for key, file in files.items())
 
 
 # --- the project's trouble ----------------------------------------------------------------

@@ -26,10 +26,10 @@ from sensordrop.core.selection import (
     extension_of,
 )
 
-# What the ledger has to say, word by word. `COLLATE "C"` keeps the folding of case to ASCII;
-# options may only stand first, before the `^`; without more options a newline is an ordinary
-# character, for `.`, for `[^/]` and for `$`. The database must be in UTF8, for the rules name
-# characters by number.
+# What the ledger has to say. `COLLATE "C"` keeps the folding of case to ASCII, whatever the
+# database's own language thinks of the letter i. Options may only stand first, before the `^`;
+# without more of them a newline is an ordinary character, for `.`, for `[^/]` and for `$`. The
+# database must be in UTF8, for the rules name characters by number.
 REASON = """
 SELECT CASE
     WHEN path COLLATE "C" ~ ('(?i)^(?:' || %(junk)s || ')$') THEN 'junk'

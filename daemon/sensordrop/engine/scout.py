@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -20,14 +20,13 @@ from sensordrop.core.model import (
     DoubtKind,
     EntryType,
     HintKind,
-    Sighting,
 )
 from sensordrop.core.session import DeliveryActivity, why_open
-from sensordrop.core.settle import NANOSECONDS, Settled, SettleRule, Watched, observe
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.engine.sweeper import MOST_SETTLING, SweepResult, sweep
+from sensordrop.engine.settling import SettlingFiles
+from sensordrop.engine.sweeper import SweepResult, sweep
 from sensordrop.ports import (
     Clock,
     DeliveryStatus,
@@ -52,19 +51,11 @@ _log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
-class _Settling:
-    watched: Watched
-    look_at: float
-    quiet_only: bool = False
-    """It was written again after its first close: only the quiet rule counts from now on."""
-
-
-@dataclass(kw_only=True)
 class _Folder:
     """What the scout keeps of one delivery."""
 
     delivery: Delivery
-    settling: dict[bytes, _Settling] = field(default_factory=dict)
+    settling: SettlingFiles
     sweep_at: float = 0.0
     sweep_why: str = "start"
     sweep_ended: float = 0.0
@@ -98,7 +89,12 @@ class Scout:
         self._hints = hints
         self._bell = bell
         self._wake_uploader = wake_uploader
-        self._folders = {d.name: _Folder(delivery=d) for d in deliveries}
+        self._folders = {
+            d.name: _Folder(
+                delivery=d, settling=SettlingFiles(clock, d.settings.rules.quiet_seconds)
+            )
+            for d in deliveries
+        }
         self._patience = LedgerPatience("scout", clock)
         self._sweeps: queue.SimpleQueue[_Folder | None] = queue.SimpleQueue()
         self._swept: queue.SimpleQueue[SweepResult | _LostSweep] = queue.SimpleQueue()
@@ -168,67 +164,47 @@ class Scout:
         hints, doubt = self._hints.drain(delivery.name)
         if doubt is not None:
             self._doubt(folder, doubt)
-        now = self._clock.monotonic()
-        paths = dict(hints)
-        for path, waiting in folder.settling.items():
-            if waiting.look_at <= now:
-                paths.setdefault(path, HintKind.APPEARED)
+        paths = dict.fromkeys(folder.settling.due(), HintKind.APPEARED) | hints
         if not paths or delivery.offline_reason:
             return
         if hints:
-            delivery.last_activity = now
+            delivery.last_activity = self._clock.monotonic()
         settled = [s for path, kind in paths.items() if (s := self._look(folder, path, kind))]
         if settled:
             self._enroll(folder, settled)
-        delivery.settling = len(folder.settling)
+        self._count_settling(folder)
 
     def _look(self, folder: _Folder, path: bytes, kind: HintKind) -> SettledSighting | None:
         """Look at one file: give it if it is settled, else keep it among the settling."""
         try:
             sighting = folder.delivery.settings.source.look(path)
         except OSError as error:
-            _log.warning("look_failed", delivery=folder.delivery.name, path=path_text(path),
-                         problem=str(error))  # fmt: skip
+            _log.warning(
+                "look_failed",
+                delivery=folder.delivery.name,
+                path=path_text(path),
+                problem=str(error),
+            )
             self._want_sweep(folder, "a file could not be looked at", PARTIAL_RETRY_SECONDS)
-            folder.settling.pop(path, None)
+            folder.settling.forget(path)
             return None
         if sighting is None or sighting.entry_type is EntryType.FOLDER:
-            folder.settling.pop(path, None)
+            folder.settling.forget(path)
             return None
         rules = folder.delivery.settings.rules
         ignored = rules.selection.ignore_reason(path_text(path), sighting.entry_type)
-        waiting = folder.settling.get(path)
-        closed = kind is HintKind.CLOSED and not (waiting and waiting.quiet_only)
+        closed = kind is HintKind.CLOSED and not folder.settling.goes_by_quiet(path)
         if closed or ignored is not None:  # what is ignored goes on the ledger's list at once
-            folder.settling.pop(path, None)
+            folder.settling.forget(path)
             return SettledSighting(sighting=sighting, eager=True)
-        return self._observe(folder, sighting)
+        return folder.settling.observe(sighting)
 
-    def _observe(
-        self, folder: _Folder, sighting: Sighting, *, quiet_only: bool = False
-    ) -> SettledSighting | None:
-        rule = SettleRule(quiet_seconds=folder.delivery.settings.rules.quiet_seconds)
-        previous = folder.settling.get(sighting.path)
-        wall_ns, monotonic = self._clock.wall_ns(), self._clock.monotonic()
-        verdict = observe(
-            previous.watched if previous else None,
-            sighting.fingerprint,
-            wall_ns=wall_ns,
-            monotonic=monotonic,
-            rule=rule,
-        )
-        if isinstance(verdict, Settled):
-            folder.settling.pop(sighting.path, None)
-            return SettledSighting(sighting=sighting, eager=False)
-        if previous is None and len(folder.settling) >= MOST_SETTLING:
-            self._want_sweep(folder, "more files settle than are watched", rule.quiet_seconds)
-            return None
-        folder.settling[sighting.path] = _Settling(
-            watched=verdict,
-            look_at=_next_look(verdict, wall_ns, monotonic, rule),
-            quiet_only=quiet_only or (previous is not None and previous.quiet_only),
-        )
-        return None
+    def _count_settling(self, folder: _Folder) -> None:
+        folder.delivery.settling = len(folder.settling)
+        if folder.settling.overflowed:
+            folder.settling.overflowed = False
+            quiet = folder.delivery.settings.rules.quiet_seconds
+            self._want_sweep(folder, "more files settle than are watched", quiet)
 
     def _enroll(self, folder: _Folder, settled: Sequence[SettledSighting]) -> None:
         delivery = folder.delivery
@@ -243,7 +219,7 @@ class Scout:
             self._want_sweep(folder, "the ledger was away", 0.0)
             raise
         for sighting in result.unsettled:
-            self._observe(folder, sighting, quiet_only=True)
+            folder.settling.observe(sighting, quiet_only=True)
         self._enrolled(delivery, result.new + result.changed, result.session_opened)
 
     def _enrolled(self, delivery: Delivery, files: int, session_opened: int | None) -> None:
@@ -368,8 +344,8 @@ class Scout:
         if result.unsettled_left:
             self._want_sweep(folder, "files had to settle", settings.rules.quiet_seconds)
         for sighting in result.unsettled:
-            self._observe(folder, sighting)
-        delivery.settling = len(folder.settling)
+            folder.settling.observe(sighting)
+        self._count_settling(folder)
         self._enrolled(delivery, summary.new + summary.changed, result.session_opened)
 
     def _tell_sweep(self, folder: _Folder, result: SweepResult) -> None:
@@ -465,17 +441,6 @@ class _LostSweep:
 
     delivery: Delivery
     error: BaseException
-
-
-def _next_look(watched: Watched, wall_ns: int, monotonic: float, rule: SettleRule) -> float:
-    """Say when a file can be settled at the earliest, on the monotonic clock."""
-    by_watching = watched.since + rule.quiet_seconds
-    youngest_ns = max(
-        watched.fingerprint.ctime_ns,
-        watched.fingerprint.mtime_ns if watched.fingerprint.mtime_ns <= wall_ns else 0,
-    )
-    by_times = monotonic + rule.quiet_seconds - (wall_ns - youngest_ns) / NANOSECONDS
-    return max(monotonic + TICK_SECONDS, min(by_watching, by_times))
 
 
 def _state(folder: _Folder) -> tuple[DeliveryState, str | None]:

@@ -8,11 +8,8 @@ import structlog
 
 from sensordrop.core.model import EntryType, Fingerprint, Sighting, SweepSummary
 from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.settling import MOST_SETTLING
 from sensordrop.ports import Clock, Ledger, StopFlag, Watcher
-
-MOST_SETTLING = 10_000
-"""Files of one delivery that are watched until they settle: some megabytes of memory. More are
-left to the next sweep."""
 
 PROGRESS_FILES = 10_000
 """Files from which on a sweep tells how far it is."""

@@ -1,0 +1,53 @@
+# Everything a developer, a tester or CI calls. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := packaging/requirements/all.txt
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: help setup demo lint format test test-scale lock clean
+
+help: ## Say what there is to call.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED) ## Install everything, pinned and checked by hash, into .venv.
+
+$(INSTALLED): $(LOCK) setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sensordrop needs Python 3.11 or newer with venv (apt install python3-venv);" \
+	         "name another one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Drop two cards and see them arrive; DROP=/some/folder takes your own, read-only.
+	@$(BIN)/sensordrop demo $(if $(DROP),--drop "$(DROP)")
+
+lint: setup ## Style, types and the direction of imports.
+	$(BIN)/ruff format --check daemon tests
+	$(BIN)/ruff check daemon tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Lay the code out anew.
+	$(BIN)/ruff format daemon tests
+	$(BIN)/ruff check --fix daemon tests
+
+test: setup ## All tests but the slow ones.
+	$(BIN)/pytest -m "not scale" -n $(WORKERS) --dist loadscope
+
+test-scale: setup ## Sweep 300,000 files twice; takes minutes.
+	$(BIN)/pytest -m scale -s tests/scale
+
+lock: setup ## Choose the newest allowed versions anew and pin them.
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --all-extras --no-emit-index-url --no-annotate --upgrade \
+	  --custom-compile-command "make lock" \
+	  setup.cfg packaging/requirements/build.in -o $(LOCK)
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) build dist .demo .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""The files of one delivery that were seen but are not settled yet: a bounded set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sensordrop.core.model import Sighting
+from sensordrop.core.settle import NANOSECONDS, Settled, SettleRule, Watched, observe
+from sensordrop.ports import Clock, SettledSighting
+
+MOST_SETTLING = 10_000
+"""Files of one delivery that are watched until they settle: some megabytes of memory. More are
+left to the next sweep."""
+LOOK_AGAIN_SECONDS = 0.2
+"""Shortest time between two looks at the same file."""
+
+
+@dataclass(kw_only=True)
+class _Waiting:
+    watched: Watched
+    look_at: float
+    quiet_only: bool
+    """It was written again after its first close: only the quiet rule counts from now on."""
+
+
+class SettlingFiles:
+    """Belongs to the scout's thread. Keeps no more than `MOST_SETTLING` files."""
+
+    def __init__(self, clock: Clock, quiet_seconds: float) -> None:
+        self._clock = clock
+        self._rule = SettleRule(quiet_seconds=quiet_seconds)
+        self._files: dict[bytes, _Waiting] = {}
+        self.overflowed = False
+        """A file was left out because the set was full; the scout asks for a sweep."""
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def due(self) -> list[bytes]:
+        """Give the files that may be settled by now."""
+        now = self._clock.monotonic()
+        return [path for path, waiting in self._files.items() if waiting.look_at <= now]
+
+    def forget(self, path: bytes) -> None:
+        """Take a file out: it is gone, or on the books."""
+        self._files.pop(path, None)
+
+    def goes_by_quiet(self, path: bytes) -> bool:
+        """Tell whether a close of this file no longer means that it is complete."""
+        waiting = self._files.get(path)
+        return waiting is not None and waiting.quiet_only
+
+    def observe(self, sighting: Sighting, *, quiet_only: bool = False) -> SettledSighting | None:
+        """Judge a file that was just seen: give it if it is settled, else keep it here."""
+        previous = self._files.get(sighting.path)
+        wall_ns, monotonic = self._clock.wall_ns(), self._clock.monotonic()
+        verdict = observe(
+            previous.watched if previous else None,
+            sighting.fingerprint,
+            wall_ns=wall_ns,
+            monotonic=monotonic,
+            rule=self._rule,
+        )
+        if isinstance(verdict, Settled):
+            self.forget(sighting.path)
+            return SettledSighting(sighting=sighting, eager=False)
+        if previous is None and len(self._files) >= MOST_SETTLING:
+            self.overflowed = True
+            return None
+        self._files[sighting.path] = _Waiting(
+            watched=verdict,
+            look_at=self._next_look(verdict, wall_ns, monotonic),
+            quiet_only=quiet_only or (previous is not None and previous.quiet_only),
+        )
+        return None
+
+    def _next_look(self, watched: Watched, wall_ns: int, monotonic: float) -> float:
+        """Say when a file can be settled at the earliest, on the monotonic clock."""
+        by_watching = watched.since + self._rule.quiet_seconds
+        seen = watched.fingerprint
+        mtime_ns = seen.mtime_ns if seen.mtime_ns <= wall_ns else 0
+        age_seconds = (wall_ns - max(seen.ctime_ns, mtime_ns)) / NANOSECONDS
+        by_times = monotonic + self._rule.quiet_seconds - age_seconds
+        return max(monotonic + LOOK_AGAIN_SECONDS, min(by_watching, by_times))
