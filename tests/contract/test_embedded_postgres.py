@@ -411,6 +411,13 @@ def test_other_programs_find_the_server_by_its_socket_folder(directory):
         plain.connect(".s.PGSQL.5432")
 
 
+def test_it_ends_under_a_python_that_was_built_for_older_kernels(directory, monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")
+    with EmbeddedPostgres(directory):
+        pass
+    assert processes_in(directory) == []
+
+
 def test_an_immediate_stop_loses_no_commit(directory):
     server = EmbeddedPostgres(directory)
     server.start()

@@ -26,11 +26,13 @@ class Recorder:
     def __init__(self):
         self.hints = []
         self.doubts = []
+        self.seen = set()
         self._news = threading.Condition()
 
     def offer(self, hint):
         with self._news:
             self.hints.append(hint)
+            self.seen.add(hint)
             self._news.notify_all()
 
     def doubt(self, doubt):
@@ -46,7 +48,7 @@ class Recorder:
             )
 
     def wait_for(self, path, kind=HintKind.CLOSED):
-        self.wait(lambda: Hint(delivery="d", path=path, kind=kind) in self.hints)
+        self.wait(lambda: Hint(delivery="d", path=path, kind=kind) in self.seen)
 
     def wait_for_doubt(self, kind):
         self.wait(lambda: Doubt(delivery="d", kind=kind) in self.doubts)
@@ -94,6 +96,13 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@contextmanager
+def stalled(watcher):
+    """Keep the reader from its work, as a busy machine would."""
+    with watcher._deliveries["d"].live._emitter.group._lock:
+        yield
 
 
 # --- hints --------------------------------------------------------------------------------
@@ -166,8 +175,21 @@ def test_two_thousand_files_are_all_seen(sink, drop):
     for name in names:
         (drop / os.fsdecode(name)).write_bytes(b"x")
 
-    sink.wait(lambda: sink.paths(HintKind.CLOSED) == names)
+    barrier(sink, drop)
+    assert sink.paths(HintKind.CLOSED) == names | {b"barrier"}
+    assert sink.doubts == []
 
+
+def test_thousands_of_files_that_come_through_temporary_names_are_all_seen(watched, sink, drop):
+    # As rsync writes them; and as many at once as a reader finds that was kept waiting.
+    with stalled(watched):
+        for number in range(3_000):
+            os.close(os.open(drop / f".{number}.tmp", os.O_CREAT | os.O_WRONLY))
+            (drop / f".{number}.tmp").rename(drop / f"{number}.wav")
+
+    names = {b"%d.wav" % number for number in range(3_000)}
+    barrier(sink, drop)
+    assert names <= sink.paths(HintKind.APPEARED)
     assert sink.doubts == []
 
 
@@ -274,13 +296,6 @@ def test_the_watch_survives_a_moved_folder_whose_name_is_used_again(watched, sin
 
 
 # --- doubts -------------------------------------------------------------------------------
-
-
-@contextmanager
-def stalled(watcher):
-    """Keep the reader from its work, as a busy machine would."""
-    with watcher._deliveries["d"].live._emitter.group._lock:
-        yield
 
 
 def test_an_overflow_is_a_doubt_and_the_watch_goes_on(watched, sink, drop):
