@@ -178,6 +178,19 @@ def test_a_newer_ledger_is_refused_in_words(ledger, database):
         ledger.migrate()
 
 
+def test_looking_at_a_ledger_changes_nothing_and_says_what_is_missing(database):
+    fresh = PostgresLedger(lambda: database)
+    with pytest.raises(LedgerRefusedError, match=r"no tables yet.*init-db"):
+        fresh.check()
+    assert ask(database, "SELECT to_regclass('schema_migrations')") == [(None,)]
+    fresh.migrate()
+    fresh.check()
+    ask(database, "INSERT INTO schema_migrations (version, name) VALUES (9999, 'future')")
+    with pytest.raises(LedgerRefusedError, match="newer"):
+        fresh.check()
+    fresh.close()
+
+
 def test_a_failing_migration_leaves_nothing(ledger, database):
     broken = Migration(
         version=len(migrations()) + 1, name="broken", sql="CREATE TABLE half (); SELECT 1/0"

@@ -23,7 +23,11 @@ from watchdog.events import (
 from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import InotifyFD, Mask, WatchDescriptor
-from watchdog.observers.inotify_move_event_grouper import GroupedInotifyEvent, PathedInotifyEvent
+from watchdog.observers.inotify_move_event_grouper import (
+    GroupedInotifyEvent,
+    InotifyMoveEventGrouper,
+    PathedInotifyEvent,
+)
 
 from sensordrop.adapters.mounts import Mount, mounts_concerning
 from sensordrop.core.model import Doubt, DoubtKind, Hint, HintKind
@@ -77,6 +81,32 @@ class _Reader(InotifyFD):
                 self._close_resources()
 
 
+class _Grouper(InotifyMoveEventGrouper):
+    """Brings the two ends of a move together, for folders only.
+
+    Watchdog looks through all waiting events for each renamed file, and may sleep half a second
+    over one: whoever copies through temporary names (rsync) would overflow the kernel's queue.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leaving = set[int]()
+
+    def put_event(self, event: PathedInotifyEvent) -> None:
+        happened = event.ev
+        if happened.is_directory:
+            if happened.is_moved_from:
+                self._leaving.add(happened.cookie)
+            super().put_event(event)
+            if happened.is_moved_to:
+                self._leaving.discard(happened.cookie)
+        elif not happened.is_moved_from:  # a file's old name tells nothing
+            self._queue.put(event)
+
+    def get_queued_moved_from_event(self, cookie: int) -> PathedInotifyEvent | None:
+        return super().get_queued_moved_from_event(cookie) if cookie in self._leaving else None
+
+
 class _WatchGroup(InotifyWatchGroup):
     """All inotify watches of one root. Remembers the folders that it could not watch."""
 
@@ -87,6 +117,10 @@ class _WatchGroup(InotifyWatchGroup):
         self._delivery = delivery
         self.unwatched = set[bytes]()
         super().__init__(reader, root, event_mask=mask, is_recursive=True)
+
+    def __post_init__(self) -> None:
+        self._move_event_grouper = _Grouper()
+        super().__post_init__()
 
     @property
     def root_watched(self) -> bool:

@@ -124,6 +124,11 @@ def send_signal(process: ProcessIdentity, number: int) -> None:
     Raises PermissionError if the process is another user's.
     """
     with suppress(ProcessLookupError):
+        if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
+            # Python that was built for older kernels: a moment is left between look and signal.
+            if _started_ticks(process.pid) == process.started_ticks:
+                os.kill(process.pid, number)
+            return
         descriptor = os.pidfd_open(process.pid)
         try:
             # The descriptor now holds on to one process; is it the one that was meant?

@@ -38,7 +38,7 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
     """
     place = find_place(config, local, database)
     with ledger_at(place) as ledger:
-        ledger.migrate()
+        ledger.check()
         deliveries = ledger.status(place.station)
     if as_json:
         told = {

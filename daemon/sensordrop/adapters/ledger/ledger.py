@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.enrollment import Enrollment
-from sensordrop.adapters.ledger.migrate import migrate
+from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.work import Work
@@ -36,6 +36,10 @@ class PostgresLedger(Enrollment, Work, Registry):
     def migrate(self) -> list[str]:
         """Bring the schema up to date and name the migrations that were applied."""
         return [f"{m.version:04d}_{m.name}" for m in migrate(self._connections)]
+
+    def check(self) -> None:
+        """See that the schema is what this program needs; change nothing. See `migrate.check`."""
+        check(self._connections)
 
     def publish(self, statuses: Sequence[DeliveryStatus]) -> None:
         """Say what deliveries are doing; see `ports.Ledger.publish`."""

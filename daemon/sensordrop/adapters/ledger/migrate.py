@@ -80,6 +80,26 @@ def migrate(
     return tuple(applied)
 
 
+def check(connections: Connections) -> None:
+    """See that the ledger is as this program needs it, and change nothing.
+
+    Raises LedgerRefusedError where it is newer, older, or has no tables at all;
+    LedgerUnavailableError where it can't be reached.
+    """
+    known = migrations()
+    with connections.transaction() as cursor:
+        cursor.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+        row = cursor.fetchone()
+        present = _present(cursor) if row is not None and row[0] else set()
+    _refuse_newer(present, known)
+    if len(present) < len(known):
+        state = f"is at migration {max(present)}" if present else "has no tables yet"
+        raise LedgerRefusedError(
+            f"the ledger {state}, this program needs {known[-1].version}: "
+            "start sensordropd on it, or run sensordrop init-db"
+        )
+
+
 def _present(cursor: Cursor) -> set[int]:
     cursor.execute("SHOW server_version_num")
     row = cursor.fetchone()
