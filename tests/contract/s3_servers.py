@@ -113,6 +113,7 @@ class S3Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.endpoint_url = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def command(self, address: str) -> list[str]:
         raise NotImplementedError
@@ -176,6 +177,12 @@ class S3Server:
 
     def client(self) -> Any:
         """Give a plain client to look at the bucket with, independent of the code under test."""
+        who = (self.endpoint_url, self.access_key)
+        if who not in self._clients:
+            self._clients[who] = self._make_client()
+        return self._clients[who]
+
+    def _make_client(self) -> Any:
         return boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint_url,

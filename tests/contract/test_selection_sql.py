@@ -41,14 +41,15 @@ SELECT CASE
 END
 FROM (
     SELECT path, n,
-           lower(coalesce(substring(path COLLATE "C" from '[^/][.]([^./]*)$'), '') COLLATE "C")
-               AS extension
+           lower(CASE WHEN strpos(substr(split_part(path, '/', -1), 2), '.') > 0
+                      THEN split_part(path, '.', -1) ELSE '' END COLLATE "C") AS extension
     FROM unnest(%(paths)s::text[]) WITH ORDINALITY AS given (path, n)
 ) AS named
 ORDER BY n
 """
 EXTENSION = """
-SELECT lower(coalesce(substring(path COLLATE "C" from '[^/][.]([^./]*)$'), '') COLLATE "C")
+SELECT lower(CASE WHEN strpos(substr(split_part(path, '/', -1), 2), '.') > 0
+                  THEN split_part(path, '.', -1) ELSE '' END COLLATE "C")
 FROM unnest(%(paths)s::text[]) WITH ORDINALITY AS given (path, n) ORDER BY n
 """
 

@@ -286,7 +286,7 @@ def test_the_watch_survives_a_moved_folder_whose_name_is_used_again(watched, sin
     (drop / "DCIM").rename(tmp_path / "DCIM")
     (drop / "DCIM").mkdir()
     (drop / "DCIM" / "x").write_bytes(b"")
-    sink.wait_for(b"DCIM/x")
+    sink.wait_for(b"DCIM/x", HintKind.APPEARED)
     shutil.rmtree(drop / "DCIM")
     (tmp_path / "DCIM").rmdir()
 

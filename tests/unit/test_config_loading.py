@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -328,7 +329,8 @@ def test_a_path_that_is_no_configuration_is_told(folder):
     write(folder, north_yaml=MINIMAL)
     (line,) = lines(folder / "conf.d")
     assert "delivery files go into a folder conf.d/" in line
-    assert lines(folder / "a\0b")[0].endswith("can't be read: embedded null byte")
+    (line,) = lines(folder / "a\0b")
+    assert re.search(r"can't be read: .*embedded null", line)  # Pythons word it differently
 
 
 def test_the_daemons_file_under_another_name_is_told(folder):

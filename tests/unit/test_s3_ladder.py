@@ -150,7 +150,6 @@ def check(answer: Answer, **changes: Any) -> StoreCheck:
         "md5": MD5.digest(),
         "sha256": SHA256.digest(),
         "amazon": False,
-        "content_md5_sent": True,
         "tried": "storing",
     }
     return verify(answer, **(known | changes))
@@ -158,13 +157,12 @@ def check(answer: Answer, **changes: Any) -> StoreCheck:
 
 def test_what_a_store_verified_is_said_honestly() -> None:
     plain = Answer(etag=MD5.hexdigest())
-    assert check(plain) is StoreCheck.CONTENT_MD5
-    assert check(plain, content_md5_sent=False) is StoreCheck.ETAG
+    assert check(plain) is StoreCheck.ETAG
     assert check(plain, amazon=True) is StoreCheck.PAYLOAD_HASH
     assert check(Answer(etag="0" * 32, opaque_etag=True)) is StoreCheck.NONE
     assert check(Answer(etag="something")) is StoreCheck.NONE
     of_parts = Answer(etag=multipart_etag([MD5.digest()]))
-    assert check(of_parts, part_md5s=[MD5.digest()]) is StoreCheck.CONTENT_MD5
+    assert check(of_parts, part_md5s=[MD5.digest()]) is StoreCheck.ETAG
 
 
 @pytest.mark.parametrize("amazon", [False, True])

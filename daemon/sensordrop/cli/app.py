@@ -9,12 +9,12 @@ import click
 from sensordrop.version import VERSION
 
 VERBS = {
-    "demo": "sensordrop.cli.demo",
-    "init-db": "sensordrop.cli.init_db",
-    "status": "sensordrop.cli.status",
-    "version": "sensordrop.cli.version",
+    "demo": ("sensordrop.cli.demo", "Drop two made-up cards and see every file arrive."),
+    "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
+    "status": ("sensordrop.cli.status", "Show how every delivery stands."),
+    "version": ("sensordrop.cli.version", "Say which version this is."),
 }
-"""Every verb with its module, sorted. Each module has a click command named `command`."""
+"""Every verb with its module and what it is for, sorted. A module's verb is named `command`."""
 
 EPILOG = """
 Exit codes: 0 done, 1 something failed, 2 usage or configuration, 3 no daemon or no ledger,
@@ -33,8 +33,13 @@ class Verbs(click.Group):
         """Import a verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(VERBS[cmd_name]).command
+        command: click.Command = import_module(VERBS[cmd_name][0]).command
         return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing any of them."""
+        with formatter.section("Verbs (each has its own --help)"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in VERBS.items()])
 
 
 @click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -142,7 +142,6 @@ class S3Destination:
             md5=content.md5,
             sha256=content.sha256,
             amazon=self._bucket.amazon,
-            content_md5_sent=self._bucket.sends_content_md5,
             tried=self._bucket.tried("storing", key),
         )
         return _receipt(key, content, answer, check, conflict=conflict)

@@ -81,7 +81,6 @@ def put_in_parts(
         sha256=None,  # the store's checksum of a multipart object is one of its parts' checksums
         part_md5s=[part.piece.md5 for part in parts],
         amazon=bucket.amazon,
-        content_md5_sent=bucket.sends_content_md5,
         tried=bucket.tried("storing", object_key),
     )
     return SentInParts(answer=answer, store_check=check)
@@ -136,7 +135,6 @@ def _send(
                 md5=piece.md5,
                 sha256=piece.sha256,
                 amazon=bucket.amazon,
-                content_md5_sent=bucket.sends_content_md5,
                 tried=bucket.tried(f"sending part {number} of", object_key),
             )
             parts.append(SentPart(number=number, etag=answer.etag, piece=piece))
