@@ -15,7 +15,7 @@ from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.finder import FindFinder, WalkFinder
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
-from sensordrop.adapters.local_s3 import LocalS3
+from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import S3Destination, S3Settings
@@ -298,11 +298,15 @@ class Daemon:
             register_again=lambda: self.register(crashed=False),
             wake_uploader=uploader.wake,
         )
-        return [
+        services = [
             Service(name="scout", run=scout.run, wake=bell.ring),
             Service(name="uploader", run=uploader.run, wake=uploader.wake),
             Service(name="janitor", run=janitor.run, wake=janitor.wake),
         ]
+        if self._local is not None:
+            keeper = LocalS3Keeper(self._local)
+            services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))
+        return services
 
     def _daemon_id(self) -> int:
         assert self._registration is not None

@@ -12,6 +12,8 @@ from sensordrop.config import Configuration, Notice, load
 BUCKET = "sensordrop"
 PREFIX = "C1"
 DELIVERY = "drop"
+RUNNING = "is running."
+"""Part of what `sensordropd --local` prints once it is up; the demo waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class LocalFolder:
 
     path: Path
     drop: Path
-    """Watched: cards go here."""
+    """Watched: cards go here. Another folder than the one inside is only read."""
 
     @property
     def state(self) -> Path:
@@ -31,6 +33,20 @@ class LocalFolder:
     def objects(self) -> Path:
         """The S3 server's objects as plain files, a folder for each bucket."""
         return self.path / "objects"
+
+    def overlap(self) -> str | None:
+        """Say how the watched folder and this one lie in each other, or None if they don't.
+
+        The store's objects would be dropped again, and again. Links are followed.
+        """
+        if self.drop == self.path / "drop":
+            return None
+        path, drop = Path(os.path.realpath(self.path)), Path(os.path.realpath(self.drop))
+        if path.is_relative_to(drop):
+            return f"the dropped folder {self.drop} must not hold {self.path}"
+        if drop.is_relative_to(path):
+            return f"the dropped folder {self.drop} must not lie inside {self.path}"
+        return None
 
     def make(self) -> None:
         """Make what is not there yet. Raises OSError."""
@@ -67,4 +83,6 @@ _DECIDED = frozenset({"SENSORDROP_CONFIG", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL
 def local_folder(path: Path, drop: Path | None = None) -> LocalFolder:
     """Describe a folder for `--local`; `drop` watches another folder than the one inside."""
     root = Path(os.path.abspath(path))  # noqa: PTH100 — keeps links as the user wrote them
-    return LocalFolder(path=root, drop=root / "drop" if drop is None else drop)
+    if drop is None:
+        return LocalFolder(path=root, drop=root / "drop")
+    return LocalFolder(path=root, drop=Path(os.path.abspath(drop)))  # noqa: PTH100

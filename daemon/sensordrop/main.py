@@ -17,7 +17,7 @@ from sensordrop.config import (
     load,
 )
 from sensordrop.exits import Exit
-from sensordrop.local import BUCKET, LocalFolder, local_folder
+from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_folder
 from sensordrop.service import StopSignals, serve
 from sensordrop.version import VERSION
 
@@ -42,6 +42,11 @@ Exit codes: 0 stopped in order, 1 something failed, 2 usage or configuration, 3 
     help="Run with everything embedded under this folder: watch FOLDER/drop, keep the objects "
     "in FOLDER/objects and the ledger in FOLDER/state.",
 )
+@click.option(
+    "--drop",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --local: watch this folder instead of FOLDER/drop. It is only read.",
+)
 @click.option("--check-config", is_flag=True, help="Say what is wrong with the configuration.")
 @click.option("--database", metavar="URL", help="The ledger: 'embedded' or a postgresql:// URL.")
 @click.option("--state-directory", metavar="FOLDER", help="What must outlive a restart.")
@@ -51,6 +56,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 usage or configuration, 3 
 def cli(
     config: Path | None,
     local: Path | None,
+    drop: Path | None,
     check_config: bool,
     database: str | None,
     state_directory: str | None,
@@ -65,9 +71,14 @@ def cli(
     """
     if local is not None and (config or database or state_directory):
         raise click.UsageError("--local decides where everything is; leave the others out")
+    if drop is not None and local is None:
+        raise click.UsageError("--drop goes with --local; elsewhere local_directory says it")
     logs = {"log_format": log_format, "log_level": log_level}
     if local is not None:
-        sys.exit(run_local(local_folder(local), check_only=check_config, **logs))
+        folder = local_folder(local, drop)
+        if overlap := folder.overlap():
+            raise click.UsageError(overlap)
+        sys.exit(run_local(folder, check_only=check_config, **logs))
     flags = {"database": database, "state_directory": state_directory, **logs}
     try:
         configuration, notices = load(
@@ -99,8 +110,9 @@ def _refuse(error: ConfigurationError) -> Exit:
 def _approve(configuration: Configuration, notices: tuple[Notice, ...]) -> Exit:
     for notice in notices:
         click.echo(f"notice: {notice}", err=True)
-    names = ", ".join(d.name for d in configuration.deliveries)
-    click.echo(f"the configuration is right: {len(configuration.deliveries)} deliveries ({names})")
+    names = [d.name for d in configuration.deliveries]
+    what = "1 delivery" if len(names) == 1 else f"{len(names)} deliveries"
+    click.echo(f"the configuration is right: {what} ({', '.join(names)})")
     return Exit.DONE
 
 
@@ -128,7 +140,7 @@ def run_local(folder: LocalFolder, *, check_only: bool = False, **flags: object)
 
     def greet() -> None:
         click.echo(
-            f"sensordrop {VERSION} is running.\n"
+            f"sensordrop {VERSION} {RUNNING}\n"
             f"  drop cards here:      {folder.drop}\n"
             f"  the objects are here: {folder.objects / BUCKET}\n"
             f"  S3 address:           {local.endpoint_url}  (bucket {BUCKET})\n"
@@ -140,3 +152,7 @@ def run_local(folder: LocalFolder, *, check_only: bool = False, **flags: object)
         sys.stdout.flush()
 
     return serve(configuration, notices, local=local, stop=stop, ready=greet)
+
+
+if __name__ == "__main__":
+    main()

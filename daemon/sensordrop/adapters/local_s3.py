@@ -20,11 +20,13 @@ import signal
 import socket
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -32,6 +34,7 @@ from botocore.credentials import Credentials
 from sensordrop.adapters.processes import (
     CommandMark,
     EmbeddedServerError,
+    EmbeddedServerInterruptedError,
     Launch,
     SharedServer,
     write_whole,
@@ -48,6 +51,10 @@ LEFTOVER = re.compile(r"\.rclone_temp_(put|multipart)_[0-9a-f]{8}(-[0-9a-f]{4}){
 """What rclone calls an upload that is not complete. Once it was killed nobody completes it."""
 FOLDER_CACHE = "5s"
 """How long rclone trusts what it knows of a folder: people look into these, and change them."""
+LOOK_SECONDS = 2.0
+"""How often a program that uses the server sees whether it lives."""
+
+log = structlog.get_logger()
 
 
 class LocalS3(SharedServer):
@@ -209,6 +216,57 @@ class LocalS3(SharedServer):
                 return answer.status, answer.read().decode("utf-8", "replace")[:300]
         except (OSError, http.client.HTTPException) as error:
             raise EmbeddedServerError(f"{url} does not answer: {error}") from error
+
+
+class LocalS3Keeper:
+    """Starts the server again when it dies while a program uses it: `run` and `wake` of a service.
+
+    Uploads that fail meanwhile open the destination's breaker, whose probe finds the server back.
+    """
+
+    def __init__(self, server: LocalS3) -> None:
+        self._server = server
+        self._endpoint_url = server.endpoint_url
+        self._bell = threading.Event()
+
+    def run(self, stop: StopFlag) -> None:
+        """Look after the server until `stop` is set."""
+        told = False
+        while not stop.is_set():
+            try:
+                told = self._look(told=told)
+            except EmbeddedServerInterruptedError:
+                log.debug("local_s3_wait_ended", note="the program is stopping")
+            self._bell.wait(LOOK_SECONDS)
+            self._bell.clear()
+
+    def wake(self) -> None:
+        """Make a waiting `run` look at `stop`. Safe from every thread."""
+        self._bell.set()
+
+    def _look(self, *, told: bool) -> bool:
+        """Look once; tell whether the operator knows of a trouble that lasts."""
+        try:
+            if not self._server.answers():
+                self._server.ensure_running()
+        except EmbeddedServerInterruptedError:
+            raise
+        except EmbeddedServerError as error:
+            if not told:
+                log.warning(
+                    "local_s3_unavailable",
+                    problem=str(error),
+                    hint="nothing is lost; it is tried again until it works",
+                )
+            return True
+        moved = self._server.endpoint_url != self._endpoint_url
+        if moved and not told:
+            log.warning(
+                "local_s3_moved",
+                address=self._server.endpoint_url,
+                hint="another program took its port; restart sensordropd to upload there",
+            )
+        return moved
 
 
 _NO_BODY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

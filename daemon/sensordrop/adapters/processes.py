@@ -382,6 +382,10 @@ class SharedServer(ABC):
                     f"{self._name} in {self.directory} can't be started again: {error}"
                 ) from error
 
+    def answers(self) -> bool:
+        """Ask the server once whether it is well. Blocks some seconds at most, starts nothing."""
+        return self._trouble() is None
+
     def stop(self, *, immediate: bool = False) -> None:
         """Stop using the server; end it if nobody else uses it.
 

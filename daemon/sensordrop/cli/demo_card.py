@@ -82,8 +82,7 @@ def _audiomoth(serial: str, day: str, *, clips: int) -> Iterator[CardFile]:
         name = f"{_stamp(at)}{triggered}.WAV"
         seconds = LONG_CLIP_SECONDS if day == "20250909" and number == 3 else CLIP_SECONDS
         yield _wav(f"{serial}/{day}/{name}", at, AUDIOMOTH_RATE, seconds, f"AudioMoth {serial}")
-    config = f"Device ID : {serial}\r\nFirmware : AudioMoth-Firmware-Basic (1.10.1)\r\n" \
-             "Sample rate (Hz) : 48000\r\nGain : Medium\r\n"  # fmt: skip
+    config = f"Device ID : {serial}\r\nSample rate (Hz) : 48000\r\nGain : Medium\r\n"
     yield _text(f"{serial}/CONFIG.TXT", start - 60, config)
     # An AudioMoth whose clock was never set starts in 1970, and one that lost its power leaves
     # nothing behind the header, or nothing at all.
@@ -94,7 +93,11 @@ def _audiomoth(serial: str, day: str, *, clips: int) -> Iterator[CardFile]:
     yield _raw(f"{serial}/{day}/.DS_Store", start, b"\0\0\0\1Bud1" + bytes(4088))
     volume = f"{serial}/System Volume Information"
     yield _raw(f"{volume}/WPSettings.dat", start, bytes([12, 0, 0, 0, *range(8)]))
-    yield _raw(f"{volume}/IndexerVolumeGuid", start, "{5D8D…}".encode("utf-16-le"))
+    yield _raw(
+        f"{volume}/IndexerVolumeGuid",
+        start,
+        "{5D8D1C52-7F0B-4E4A-9A35-0E8C9D3B6A11}".encode("utf-16-le"),
+    )
 
 
 def _song_meter(serial: str, *, clips: int) -> Iterator[CardFile]:
@@ -115,7 +118,7 @@ def _odd_names(folder: str) -> Iterator[CardFile]:
     at = _seconds("20160823_063006")
     name = f"{folder}/20160823_063006_Dawn _-1.4763 178.8986_.wav"
     yield _wav(name, at, SONG_METER_RATE, CLIP_SECONDS, "Frontier BAR")
-    yield _text(f"{folder}/Notizen – Überflug 日本.txt", at, "Batterien getauscht, Uhr +2 min\n")
+    yield _text(f"{folder}/Notizen Überflug 日本.txt", at, "Batterien getauscht, Uhr +2 min\n")
     yield _text(f"{folder}/Reclog.csv", at, "start,end,file\n06:30:06,06:30:09,Dawn\n")
 
 

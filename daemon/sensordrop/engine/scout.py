@@ -219,7 +219,7 @@ class Scout:
             self._want_sweep(folder, "the ledger was away", 0.0)
             raise
         for sighting in result.unsettled:
-            folder.settling.observe(sighting, quiet_only=True)
+            folder.settling.keep(sighting, quiet_only=True)
         self._enrolled(delivery, result.new + result.changed, result.session_opened)
 
     def _enrolled(self, delivery: Delivery, files: int, session_opened: int | None) -> None:
@@ -344,7 +344,7 @@ class Scout:
         if result.unsettled_left:
             self._want_sweep(folder, "files had to settle", settings.rules.quiet_seconds)
         for sighting in result.unsettled:
-            folder.settling.observe(sighting)
+            folder.settling.keep(sighting)
         self._count_settling(folder)
         self._enrolled(delivery, summary.new + summary.changed, result.session_opened)
 
@@ -363,7 +363,7 @@ class Scout:
         if not summary.complete:
             _log.warning("sweep_partial", **told, problem=summary.problem,
                          hint="nothing is marked gone until a sweep is complete")  # fmt: skip
-        elif summary.new or summary.changed or summary.gone or folder.published is None:
+        elif summary.new or summary.changed or summary.gone or folder.sweep_why == "start":
             _log.info("sweep_finished", **told)
         else:
             _log.debug("sweep_finished", **told)

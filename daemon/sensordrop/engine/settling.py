@@ -50,7 +50,7 @@ class SettlingFiles:
         waiting = self._files.get(path)
         return waiting is not None and waiting.quiet_only
 
-    def observe(self, sighting: Sighting, *, quiet_only: bool = False) -> SettledSighting | None:
+    def observe(self, sighting: Sighting) -> SettledSighting | None:
         """Judge a file that was just seen: give it if it is settled, else keep it here."""
         previous = self._files.get(sighting.path)
         wall_ns, monotonic = self._clock.wall_ns(), self._clock.monotonic()
@@ -64,15 +64,35 @@ class SettlingFiles:
         if isinstance(verdict, Settled):
             self.forget(sighting.path)
             return SettledSighting(sighting=sighting, eager=False)
+        self._watch(sighting.path, verdict, self._next_look(verdict, wall_ns, monotonic))
+        return None
+
+    def keep(self, sighting: Sighting, *, quiet_only: bool = False) -> None:
+        """Keep a file that the ledger found unsettled, whatever its times say by now.
+
+        The ledger looked a moment ago: what has settled since must be looked at and enrolled
+        like all others, not be dropped between the two.
+        """
+        previous = self._files.get(sighting.path)
+        monotonic = self._clock.monotonic()
+        watched = Watched(fingerprint=sighting.fingerprint, since=monotonic)
+        if previous is not None and previous.watched.fingerprint == sighting.fingerprint:
+            watched = previous.watched
+        look_at = self._next_look(watched, self._clock.wall_ns(), monotonic)
+        self._watch(sighting.path, watched, look_at, quiet_only=quiet_only)
+
+    def _watch(
+        self, path: bytes, watched: Watched, look_at: float, *, quiet_only: bool = False
+    ) -> None:
+        previous = self._files.get(path)
         if previous is None and len(self._files) >= MOST_SETTLING:
             self.overflowed = True
-            return None
-        self._files[sighting.path] = _Waiting(
-            watched=verdict,
-            look_at=self._next_look(verdict, wall_ns, monotonic),
+            return
+        self._files[path] = _Waiting(
+            watched=watched,
+            look_at=look_at,
             quiet_only=quiet_only or (previous is not None and previous.quiet_only),
         )
-        return None
 
     def _next_look(self, watched: Watched, wall_ns: int, monotonic: float) -> float:
         """Say when a file can be settled at the earliest, on the monotonic clock."""

@@ -89,14 +89,17 @@ class Enrollment:
         """Mark waiting files that left the disk; see `ports.Ledger.mark_gone`."""
         with self._connections.transaction() as cursor:
             cursor.execute(
-                query("gone_candidates"),
-                {"delivery_id": delivery_id, "sweep_began": sweep_began},
+                query("find_gone"), {"delivery_id": delivery_id, "sweep_began": sweep_began}
             )
-            candidates = [(row[0], bytes(row[1])) for row in cursor.fetchall()]
+            candidates = cursor.rowcount
         gone = 0
-        for first in range(0, len(candidates), GONE_BATCH):
-            batch = candidates[first : first + GONE_BATCH]
-            missing = [upload_id for upload_id, path in batch if probe(path) is None]
+        for first in range(1, candidates + 1, GONE_BATCH):
+            with self._connections.transaction() as cursor:
+                cursor.execute(
+                    query("gone_batch"), {"first": first, "last": first + GONE_BATCH - 1}
+                )
+                batch = cursor.fetchall()
+            missing = [upload_id for upload_id, path in batch if probe(bytes(path)) is None]
             if not missing:
                 continue
             with self._connections.transaction() as cursor:
@@ -115,6 +118,9 @@ class Enrollment:
             assert row is not None
             new, changed, ignored, unsettled_count, last_n = row
             unsettled = _unsettled(cursor, most_unsettled) if unsettled_count else ()
+            if last_n > CHUNK_ROWS:
+                # Without it a chunk is planned as if it had a row or two, and joined row by row.
+                cursor.execute("ANALYZE work")
         opened: int | None = None
         for first in range(1, last_n + 1, CHUNK_ROWS):
             chunk = {

@@ -173,7 +173,8 @@ SET last_sweep_started_at = excluded.last_sweep_started_at,
         excluded.last_complete_sweep_at, delivery_status.last_complete_sweep_at);
 
 -- name: make_listing_tables
--- Makes this connection's private tables: what was seen, and what of it asks for work.
+-- Makes this connection's private tables: what was seen, and what of it asks for work. The latter
+-- is worked off by n, a range at a time.
 CREATE TEMP TABLE IF NOT EXISTS listing (
     entry_type   text,
     size_bytes   bigint,
@@ -187,7 +188,7 @@ CREATE TEMP TABLE IF NOT EXISTS listing (
     path_digest  bytea GENERATED ALWAYS AS (substring(sha256(path_bytes) FOR 16)) STORED
 );
 CREATE TEMP TABLE IF NOT EXISTS work (
-    n            bigint GENERATED ALWAYS AS IDENTITY,
+    n            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     verdict      text,
     upload_id    bigint,
     entry_type   text,
@@ -250,8 +251,8 @@ FROM (
            f.id AS upload_id, l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns, l.path_bytes,
            l.path_digest, l.mode, named.path,
            string_to_array(named.path, '/') AS parts,
-           lower(coalesce(substring(named.path from '[^/][.]([^./]*)$'), '') COLLATE "C")
-               AS extension
+           lower(CASE WHEN strpos(substr(file.name, 2), '.') > 0
+                      THEN split_part(file.name, '.', -1) ELSE '' END COLLATE "C") AS extension
     FROM listing AS l
     LEFT JOIN file_uploads AS f
         ON f.delivery_id = %(delivery_id)s AND f.path_digest = l.path_digest AND f.is_current
@@ -264,6 +265,7 @@ FROM (
                     ELSE convert_from(l.path_bytes, 'UTF8') END AS path
         OFFSET 0
     ) AS named
+    CROSS JOIN LATERAL (SELECT split_part(named.path, '/', -1) AS name OFFSET 0) AS file
     WHERE (f.id IS NULL AND i.path_digest IS NULL)
        OR (f.id IS NOT NULL
            AND (f.state = 'vanished' OR f.size_bytes <> l.size_bytes
@@ -304,24 +306,32 @@ ON CONFLICT (delivery_id) WHERE state <> 'ended' DO NOTHING
 RETURNING id;
 
 -- name: enroll_sensors
--- Makes the rows of sensors that were not known yet.
+-- Makes the rows of sensors that were not known yet. Their names are made distinct first: there
+-- are some hundreds of them, and twenty thousand files.
+WITH named AS MATERIALIZED (
+    SELECT DISTINCT sensor FROM work
+    WHERE reason IS NULL AND NOT unsettled AND n BETWEEN %(first)s AND %(last)s
+)
 INSERT INTO sensors (project_id, serial)
-SELECT DISTINCT d.project_id, w.sensor
-FROM work AS w, deliveries AS d
-WHERE d.id = %(delivery_id)s AND w.reason IS NULL AND NOT w.unsettled
-  AND w.n BETWEEN %(first)s AND %(last)s
+SELECT d.project_id, w.sensor
+FROM named AS w, deliveries AS d
+WHERE d.id = %(delivery_id)s
   AND NOT EXISTS (SELECT 1 FROM sensors AS s
                   WHERE s.project_id = d.project_id AND s.serial = w.sensor)
 ON CONFLICT (project_id, serial) DO NOTHING;
 
 -- name: enroll_supersede
--- Takes the older version of a changed file off the current ones; its successor comes next.
+-- Takes the older version of a changed file off the current ones; its successor comes next. A
+-- file that vanished in a session that has ended and now is back gets a successor too: an ended
+-- session keeps the files that it counted.
 UPDATE file_uploads AS f
 SET is_current = false, superseded_from = f.state, state = 'superseded'
 FROM work AS w
-WHERE w.verdict = 'changed' AND w.reason IS NULL AND NOT w.unsettled
+WHERE w.verdict IN ('changed', 'back') AND w.reason IS NULL AND NOT w.unsettled
   AND w.n BETWEEN %(first)s AND %(last)s
-  AND f.id = w.upload_id AND f.is_current AND f.state IN ('uploaded', 'skipped', 'failed');
+  AND f.id = w.upload_id AND f.is_current
+  AND (f.state IN ('uploaded', 'skipped', 'failed')
+       OR (f.state = 'vanished' AND f.session_id <> %(session_id)s));
 
 -- name: enroll_new
 -- Puts new files and new versions on the books and into the queue. What another program has
@@ -335,7 +345,7 @@ WITH enrolled AS (
     FROM work AS w
     JOIN deliveries AS d ON d.id = %(delivery_id)s
     JOIN sensors AS s ON s.project_id = d.project_id AND s.serial = w.sensor
-    WHERE w.verdict IN ('new', 'changed') AND w.reason IS NULL AND NOT w.unsettled
+    WHERE w.verdict IN ('new', 'changed', 'back') AND w.reason IS NULL AND NOT w.unsettled
       AND w.n BETWEEN %(first)s AND %(last)s
     ORDER BY w.n
     ON CONFLICT (delivery_id, path_digest) WHERE is_current DO NOTHING
@@ -384,14 +394,20 @@ WHERE w.reason IS NULL AND NOT w.unsettled AND w.verdict = 'new'
   AND w.n BETWEEN %(first)s AND %(last)s
   AND i.delivery_id = %(delivery_id)s AND i.path_digest = w.path_digest;
 
--- name: gone_candidates
+-- name: find_gone
 -- Finds waiting files that a complete listing, begun after they went on the books, did not have.
-SELECT f.id, f.path_bytes
+TRUNCATE work RESTART IDENTITY;
+INSERT INTO work (verdict, upload_id, path_bytes)
+SELECT 'gone', f.id, f.path_bytes
 FROM upload_queue AS q
 JOIN file_uploads AS f ON f.id = q.upload_id
 WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
   AND f.enrolled_at < %(sweep_began)s
   AND NOT EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
+
+-- name: gone_batch
+-- Gives some of them, to be looked at once more on disk.
+SELECT upload_id, path_bytes FROM work WHERE n BETWEEN %(first)s AND %(last)s;
 
 -- name: mark_vanished
 -- Takes files off the queue that are gone from disk before they were stored.
