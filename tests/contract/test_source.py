@@ -208,9 +208,9 @@ def test_an_unreadable_file_is_a_failure_of_the_file(root, tmp_path):
 @pytest.mark.parametrize(
     ("code", "scope", "error_class"),
     [
-        (errno.EMFILE, FailureScope.STATION, "resources"),
-        (errno.ENFILE, FailureScope.STATION, "resources"),
-        (errno.ENOMEM, FailureScope.STATION, "resources"),
+        (errno.EMFILE, FailureScope.STATION, "descriptors"),
+        (errno.ENFILE, FailureScope.STATION, "descriptors"),
+        (errno.ENOMEM, FailureScope.STATION, "memory"),
         (errno.EIO, FailureScope.FILE, "read-error"),
         (errno.EACCES, FailureScope.FILE, "unreadable"),
         (errno.ELOOP, FailureScope.FILE, "not-a-regular-file"),

@@ -43,3 +43,18 @@ def test_the_makefile_has_the_targets_that_are_named():
         named = re.findall(r"\bmake ([a-z][a-z-]+)\b", page.read_text(encoding="utf-8"))
         shell = [n for n in named if n not in {"it", "them", "the", "sure", "one"}]
         assert set(shell) <= targets, page
+
+
+def test_every_failure_class_of_the_code_is_told():
+    told = set(
+        re.findall(
+            r"^\| `([a-z0-9-]+)` \|", (ROOT / "docs" / "failures.md").read_text(), re.MULTILINE
+        )
+    )
+    used = set()
+    for module in CODE.rglob("*.py"):
+        used |= set(re.findall(r'error_class="([a-z0-9-]+)"', module.read_text(encoding="utf-8")))
+    for sql in CODE.rglob("*.sql"):
+        used |= set(re.findall(r"'file', '([a-z-]+)'", sql.read_text(encoding="utf-8")))
+    assert len(used) > 30
+    assert used <= told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sensordrop.adapters.listing import record_of, rows_of
@@ -63,7 +63,11 @@ def status(size=0, mtime_ns=0, ctime_ns=0, mode=0o100644):
     return os.stat_result(base, {"st_mtime_ns": mtime_ns, "st_ctime_ns": ctime_ns})
 
 
-@given(st.lists(path, max_size=20))
+@given(st.lists(path, max_size=6))
+@example([rb"plain", rb"looks like \x41 escaped"])
+@example([rb"\x41"])
+@example([b"plain", b"invalid \xff", "välid".encode()])
+@example([b"/".join([b"\n\t\r\\"] * 3)])
 def test_every_path_comes_back_with_its_text(paths):
     chunk = rows_of(b"".join(record_of(status(size=7), path) for path in paths))
 

@@ -277,5 +277,5 @@ def table() -> list[str]:
 
 
 def test_the_docs_show_the_same_table() -> None:
-    shown = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
-    assert shown == table()
+    before, _, _ = DOCS.read_text().partition("## What sensordrop finds by itself")
+    assert [line for line in before.splitlines() if line.startswith("|")] == table()

@@ -34,9 +34,9 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_C
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _STATION = {
-    errno.EMFILE: "raise LimitNOFILE of the service, or lower max_workers",
-    errno.ENFILE: "raise the sysctl fs.file-max, or end what holds so many files open",
-    errno.ENOMEM: "give this machine more memory, or lower max_workers",
+    errno.EMFILE: ("descriptors", "raise LimitNOFILE of the service, or lower max_workers"),
+    errno.ENFILE: ("descriptors", "raise the sysctl fs.file-max, or end what holds so many files"),
+    errno.ENOMEM: ("memory", "free memory, or lower max_workers"),
 }
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 _ENTRY_TYPES = {
@@ -258,13 +258,9 @@ def classified(error: OSError, path: bytes, verb: str) -> FailureError:
     why = f"could not {verb} {text}: {error.strerror or error}"
     code = error.errno or 0
     if code in _STATION:
+        error_class, hint = _STATION[code]
         return FailureError(
-            Failure(
-                scope=FailureScope.STATION,
-                error_class="resources",
-                message=why,
-                hint=_STATION[code],
-            )
+            Failure(scope=FailureScope.STATION, error_class=error_class, message=why, hint=hint)
         )
     if code in _NOT_REGULAR:
         return _not_regular(path)
