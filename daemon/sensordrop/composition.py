@@ -188,9 +188,15 @@ def make_delivery(
 
 
 def _watch_rule(config: DeliveryConfig) -> Callable[[], bool]:
-    if config.watch == "auto":
-        return lambda: not needs_polling(str(config.local_directory))
-    return lambda: config.watch == "inotify"
+    def can_watch() -> bool:
+        if config.watch != "auto":
+            return config.watch == "inotify"
+        try:
+            return not needs_polling(str(config.local_directory))
+        except OSError:  # the folder went away just now; the next sweep asks again
+            return False
+
+    return can_watch
 
 
 def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:

@@ -80,6 +80,19 @@ _DECIDED = frozenset({"SENSORDROP_CONFIG", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL
 """Variables that speak of other places: the store here is ours."""
 
 
+def local_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment without what speaks of AWS: the store here is our own.
+
+    boto3 reads these variables and files by itself, and fails on a profile that is not there.
+    """
+    kept = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
+    return kept | {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 def local_folder(path: Path, drop: Path | None = None) -> LocalFolder:
     """Describe a folder for `--local`; `drop` watches another folder than the one inside."""
     root = Path(os.path.abspath(path))  # noqa: PTH100 — keeps links as the user wrote them

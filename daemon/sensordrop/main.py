@@ -17,7 +17,7 @@ from sensordrop.config import (
     load,
 )
 from sensordrop.exits import Exit
-from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_folder
+from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_environment, local_folder
 from sensordrop.service import StopSignals, serve
 from sensordrop.version import VERSION
 
@@ -130,6 +130,9 @@ def run_local(folder: LocalFolder, *, check_only: bool = False, **flags: object)
     except OSError as error:
         click.echo(f"{error.filename} can't be made: {error.strerror}", err=True)
         return Exit.FAILED
+    environment = local_environment(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
     stop = StopSignals()
     local = LocalS3(
         folder.state / "s3",

@@ -148,6 +148,10 @@ class Watcher(Protocol):
         """Tell whether this delivery is being watched by a living watch."""
         ...
 
+    def problem(self, delivery: str) -> str | None:
+        """Say what keeps a delivery from being watched, wholly or partly, and what to do."""
+        ...
+
     def close(self) -> None:
         """End all watching. May be repeated."""
         ...

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from sensordrop.adapters.inotify import Identity, RootWatch, identity_of
+from sensordrop.adapters.inotify import RootWatch
 from sensordrop.adapters.mounts import Mount, MountTable
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import Doubt, DoubtKind
@@ -190,79 +190,3 @@ def _silence_watchdog() -> None:
         logger.addHandler(logging.NullHandler())
     # A folder that is seen twice, by its event and by a walk, is no trouble.
     warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
-
-
-class _Look(threading.Thread):
-    """Looks at a root once. A thread, since a share that does not answer blocks for ever."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(daemon=True, name="sensordrop-root-look")
-        self._root = root
-        self.identity: Identity | None = None
-
-    def run(self) -> None:
-        try:
-            self.identity = identity_of(self._root)
-        except OSError:
-            self.identity = None
-
-
-class _Polled:
-    """A root that only sweeps look into."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.identity: Identity | None = identity_of(root)
-        self.look: _Look | None = None
-
-
-class PollingWatcher:
-    """Offers no hints: for network shares, and where watching is off. Implements `Watcher`.
-
-    Only the root is looked at: one that goes, comes back or is replaced is a doubt. A share that
-    does not answer never blocks `check`.
-    """
-
-    def __init__(self, sink: HintSink) -> None:
-        self._sink = sink
-        self._lock = threading.Lock()
-        self._polled: dict[str, _Polled] = {}
-
-    def watch(self, delivery: str, root: str) -> None:
-        """Begin to look at a root. Raises OSError if it is not there."""
-        polled = _Polled(root)
-        with self._lock:
-            self._polled[delivery] = polled
-
-    def unwatch(self, delivery: str) -> None:
-        """Stop looking at a root."""
-        with self._lock:
-            self._polled.pop(delivery, None)
-
-    def check(self) -> None:
-        """Judge what the last looks have seen, and begin new ones."""
-        with self._lock:
-            for name, polled in self._polled.items():
-                self._check(name, polled)
-
-    def watching(self, delivery: str) -> bool:
-        """Tell whether the delivery is known here and its root was there."""
-        with self._lock:
-            polled = self._polled.get(delivery)
-            return polled is not None and polled.identity is not None
-
-    def close(self) -> None:
-        """Forget all roots. A look that hangs is left behind: nothing waits for it."""
-        with self._lock:
-            self._polled.clear()
-
-    def _check(self, name: str, polled: _Polled) -> None:
-        look = polled.look
-        if look is not None:
-            if look.is_alive():
-                return
-            if look.identity != polled.identity:
-                polled.identity = look.identity
-                self._sink.doubt(Doubt(delivery=name, kind=DoubtKind.ROOT_REPLACED))
-        polled.look = _Look(polled.root)
-        polled.look.start()

@@ -322,6 +322,7 @@ class Demo:
         """Tell people, then programs, how it went."""
         from sensordrop.local import BUCKET, PREFIX
 
+        self._progress.close()
         comparison, place = outcome.comparison, self._place
         right = {k: v for k, v in comparison.right.items() if k not in outcome.disturbed}
         disturbed = len(comparison.right) - len(right)

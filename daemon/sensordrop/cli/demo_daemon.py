@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from sensordrop.cli.demo_folder import LOG, PAUSE_SECONDS, STOP_LIMIT_SECONDS, DemoError
-from sensordrop.local import RUNNING, LocalFolder
+from sensordrop.local import RUNNING, LocalFolder, local_environment
 from sensordrop.service import StopSignals
 
 START_LIMIT_SECONDS = 300.0
@@ -31,15 +31,10 @@ FOR_MADE_CARDS = {
 
 def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Leave out what speaks of other places: sensordrop's, AWS's and proxies' variables."""
-    kept = {
+    return {
         name: value
-        for name, value in environ.items()
-        if not name.startswith(("SENSORDROP_", "AWS_")) and not name.lower().endswith("_proxy")
-    }
-    return kept | {
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
+        for name, value in local_environment(environ).items()
+        if not name.startswith("SENSORDROP_") and not name.lower().endswith("_proxy")
     }
 
 

@@ -28,7 +28,8 @@ from sensordrop.core.terminal import printable
 from sensordrop.local import LocalFolder
 
 MARKER = ".made-by-sensordrop-demo"
-"""Says that the folder is the demo's, and is locked while a demo runs in it."""
+"""Says that the folder is the demo's and, a path a line, what the demo drops into it. It is locked
+while a demo runs."""
 LOG = "sensordropd.log"
 STOP_LIMIT_SECONDS = 90.0
 """Longest wait for a daemon to end: it has 30 s for itself, and then ends its servers."""
@@ -48,7 +49,8 @@ class RefusedError(DemoError):
 def cleared(place: LocalFolder) -> Iterator[None]:
     """Take the folder for one demo, empty but for the marker. Raises DemoError, OSError.
 
-    A daemon or a server that a killed demo left running is ended first.
+    A daemon or a server that a killed demo left running is ended first, and at the end whatever
+    this one left.
     """
     folder = place.path
     if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
@@ -72,7 +74,12 @@ def cleared(place: LocalFolder) -> Iterator[None]:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-        yield
+        made = [file.path for file in (*first_delivery(), *second_delivery())]
+        (folder / MARKER).write_text("".join(f"{path}\n" for path in made), encoding="utf-8")
+        try:
+            yield
+        finally:
+            end_leftovers(place)  # a daemon that was killed could not end its servers
     finally:
         os.close(lock)
 
@@ -81,7 +88,7 @@ def _refuse_strangers(folder: Path) -> None:
     """Refuse to clear a folder that somebody put something of their own into."""
     strangers = [entry for entry in folder.iterdir() if entry.name not in _OURS]
     drop = folder / "drop"
-    made = {file.path.encode() for file in (*first_delivery(), *second_delivery())}
+    made = set((folder / MARKER).read_bytes().splitlines())
     for below, _folders, names in os.walk(os.fsencode(drop)):
         for name in names:
             path = os.path.join(below, name)  # noqa: PTH118  # bytes

@@ -44,6 +44,10 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the line that is updated in place: what is said from now on is plain text."""
         if self._live is not None:
             self._live.stop()
             self._live = None

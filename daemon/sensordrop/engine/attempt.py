@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensordrop.core.failure import FailureError, InterruptedAttemptError
+from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.keys import object_key
 from sensordrop.core.lifecycle import (
     Failed,
@@ -58,8 +58,19 @@ def _attempt_opened(
     if claim.predecessor_sha256 == file.sha256:
         outcome = SameAsBefore()
     else:
-        outcome = delivery.settings.destination.store(file, key, stop)
+        outcome = _stored(delivery, file, key, stop)
     after = file.fingerprint()
     if after != before:
         return Unsettled(fingerprint=after, why="it changed while it was uploaded")
     return outcome
+
+
+def _stored(delivery: Delivery, file: OpenFile, key: str, stop: StopFlag) -> Outcome:
+    try:
+        return delivery.settings.destination.store(file, key, stop)
+    except FailureError as error:
+        if error.failure.scope is not FailureScope.FILE:
+            raise
+        # Whether the file itself is to blame is only known after one more look at it: bytes that
+        # changed on their way don't match what was promised to the store.
+        return Failed(failure=error.failure)

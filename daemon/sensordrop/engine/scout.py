@@ -64,7 +64,10 @@ class _Folder:
     sweep_problem: str | None = None
     watch_wanted: bool = True
     watched: bool = False
+    watch_error: str | None = None
+    """Why the last try to watch the folder failed."""
     watch_problem: str | None = None
+    """Why not all of the folder is watched, as it was last told."""
     published: DeliveryStatus | None = None
     session_look_at: float = 0.0
 
@@ -151,6 +154,7 @@ class Scout:
             self._follow_hints(folder)
             if upkeep:
                 self._look_for_root(folder)
+                self._look_for_watch_problem(folder)
             self._start_sweep(folder)
             if upkeep:
                 self._end_session(folder)
@@ -272,6 +276,25 @@ class Scout:
             delivery.device = device
         delivery.offline_reason = reason
 
+    def _look_for_watch_problem(self, folder: _Folder) -> None:
+        """Notice folders that the kernel's limit left unwatched: they are swept more often."""
+        problem = folder.watch_error
+        if problem is None and folder.watched:
+            problem = self._watcher.problem(folder.delivery.name)
+        if problem == folder.watch_problem:
+            return
+        folder.watch_problem = problem
+        if problem is not None:
+            _log.warning(
+                "watch_failed",
+                delivery=folder.delivery.name,
+                problem=problem,
+                hint="the folder is swept more often instead",
+            )
+            polling = folder.delivery.settings.polling_interval_seconds
+            if polling is not None:
+                self._want_sweep(folder, "not all folders are watched", polling)
+
     def _start_sweep(self, folder: _Folder) -> None:
         delivery = folder.delivery
         now = self._clock.monotonic()
@@ -330,7 +353,7 @@ class Scout:
         settings = delivery.settings
         folder.sweep_seconds = result.seconds
         folder.watch_wanted = False
-        folder.watch_problem = result.watch_problem
+        folder.watch_error = result.watch_problem
         self._tell_sweep(folder, result)
         folder.sweep_complete = summary.complete
         folder.sweep_problem = summary.problem
@@ -338,7 +361,9 @@ class Scout:
         if not summary.complete:
             interval = min(interval, PARTIAL_RETRY_SECONDS)
         polling = settings.polling_interval_seconds
-        if polling is not None and (not folder.watched or result.watch_problem):
+        if polling is not None and (
+            not folder.watched or folder.watch_error or folder.watch_problem
+        ):
             interval = min(interval, max(polling, 10 * result.seconds))
         self._want_sweep(folder, "timer", interval)
         if result.unsettled_left:
@@ -367,10 +392,6 @@ class Scout:
             _log.info("sweep_finished", **told)
         else:
             _log.debug("sweep_finished", **told)
-        if result.watch_problem:
-            _log.warning("watch_failed", delivery=folder.delivery.name,
-                         problem=result.watch_problem,
-                         hint="the folder is swept more often instead")  # fmt: skip
 
     # --- sessions and statuses ------------------------------------------------------------
 
