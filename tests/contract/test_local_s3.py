@@ -70,6 +70,7 @@ ODD_NAMES = {
     "windows' forbidden": b'a:b*c|d"<>',
     "signs of URLs": b"a&b=c;d,e@f$g'h!(i)",
     "full-width full stop": "\uff0e".encode(),
+    "signs that rclone writes for others": "a\u240a\u201b.wav".encode(),
     "emoji": "\U0001f600.jpg".encode(),
 }
 
@@ -191,6 +192,18 @@ def test_odd_names_go_and_come_back(shared, name):
     assert head["ContentLength"] == len(body)
     assert key in all_keys(client, "odd/")
     assert (shared.objects / BUCKET / key).read_bytes() == body
+
+
+def test_odd_names_are_still_there_when_the_server_looks_into_its_folders_anew(tmp_path):
+    bodies = {"odd/" + path_text(name): os.urandom(50) for name in ODD_NAMES.values()}
+    with LocalS3(tmp_path / "s3", tmp_path / "objects") as server:
+        server.create_bucket(BUCKET)
+        for key, body in bodies.items():
+            client_of(server).put_object(Bucket=BUCKET, Key=key, Body=body)
+    with LocalS3(tmp_path / "s3", tmp_path / "objects") as server:
+        client = client_of(server)
+        assert sorted(all_keys(client, "odd/")) == sorted(bodies)
+        assert {key: read(client, key) for key in bodies} == bodies
 
 
 def test_a_key_as_long_as_s3_allows_is_taken_even_where_every_byte_is_escaped(shared):

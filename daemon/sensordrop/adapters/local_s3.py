@@ -142,6 +142,8 @@ class LocalS3(SharedServer):
             f"--dir-cache-time={FOLDER_CACHE}",
             "--poll-interval=0",
             "--etag-hash=MD5",
+            # By itself rclone writes control characters under other names than it reads them.
+            "--local-encoding=Slash,Dot,Ctl,Del",
             # A file that is being overwritten by hand must not stop a listing.
             "--local-no-check-updated",
             "--log-level=NOTICE",

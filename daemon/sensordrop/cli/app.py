@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
 
+from sensordrop.exits import Exit
 from sensordrop.version import VERSION
 
 VERBS = {
@@ -53,4 +55,10 @@ def app() -> None:
 
 def main() -> None:
     """Run the command line; never returns."""
-    app(prog_name="sensordrop")
+    try:
+        sys.exit(app.main(prog_name="sensordrop", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(Exit.INTERRUPTED)
