@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 from hypothesis import settings
 
+from postgres_versions import MAJORS
 from sensordrop.adapters.ledger import embedded
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres, find_binaries
 
@@ -18,9 +19,6 @@ from sensordrop.adapters.ledger.embedded import EmbeddedPostgres, find_binaries
 settings.register_profile("everyday", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "everyday")
-
-MAJORS = sorted({each.major for each in find_binaries()})
-"""The PostgreSQL versions that are on this machine."""
 
 
 @pytest.fixture(scope="session")

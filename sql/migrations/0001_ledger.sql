@@ -10,7 +10,8 @@
 --   uploaded, skipped, failed ▶ superseded   its file changed; the successor is on the books
 --   superseded ─▶ uploaded, skipped          only the file's times had changed
 --   failed ─────▶ pending      retried by hand
---   vanished ───▶ pending      it is back
+--   vanished ───▶ pending      it is back while its session runs
+--   vanished ───▶ superseded   it is back after that; the successor is on the books
 CREATE TYPE upload_state AS ENUM
     ('pending', 'uploaded', 'skipped', 'failed', 'superseded', 'vanished');
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from conftest import MAJORS
+from postgres_versions import MAJORS
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.ledger.migrate import Migration, migrate, migrations
 from sensordrop.adapters.ledger.registry import CRASH_LIMIT, SUSPECT_CRASHES

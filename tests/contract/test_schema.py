@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg2
 
-from conftest import MAJORS
+from postgres_versions import MAJORS
 from sensordrop.adapters.ledger.embedded import find_binaries
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.ledger.queries import _all as all_queries

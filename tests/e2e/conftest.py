@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
 
-from daemon import Station, database_url, short_socket_folder
+from daemon import Station, database_url, settle_accounts, short_socket_folder
 from s3_servers import S3Server, running
 
 
@@ -83,10 +83,3 @@ def rclone_station(make_station, rclone) -> Iterator[Station]:
     made.delivery()
     yield made
     settle_accounts(made)
-
-
-def settle_accounts(station: Station) -> None:
-    """Stop the station's daemon in order if it runs, and assert what must always hold."""
-    if station.has_daemon and station.daemon.running:
-        assert station.daemon.stop() == 0, station.daemon.story()
-    station.assert_sound()

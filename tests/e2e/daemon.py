@@ -556,6 +556,23 @@ class Station:
             }
             raise AssertionError(f"(is, should be): {differing}\n{error}") from error
 
+    def wait_for_sweep(self, name: str = "card", *, complete: bool = True) -> dict[str, Any]:
+        """Wait until the running daemon has swept a delivery's folder; give what it published."""
+
+        def looked() -> dict[str, Any] | None:
+            swept = self.ledger.rows(
+                "SELECT s.* FROM delivery_status s JOIN deliveries d ON d.id = s.delivery_id"
+                " WHERE d.name = %s AND d.retired_at IS NULL"
+                " AND s.last_sweep_started_at > (SELECT max(started_at) FROM daemons)"
+                " AND s.last_sweep_complete = %s",
+                name,
+                complete,
+            )
+            return swept[0] if swept else None
+
+        found: dict[str, Any] = self.wait_for(looked, what=f"a sweep of {name}")
+        return found
+
     def wait_for_session_end(self, sessions: int = 1, seconds: float = WAIT_SECONDS) -> None:
         """Wait until so many sessions have ended and none runs."""
         self.wait_for(
@@ -592,20 +609,21 @@ class Station:
 
     # --- what must hold after every story -------------------------------------------------
 
-    def remember_objects(self) -> None:
-        """Note what every object holds now; `assert_sound` compares it with what it finds then."""
-        for key, digest in self.bucket.digests().items():
+    def remember_objects(self) -> dict[str, str]:
+        """Note what every object holds, and assert that none changed or went since the last time."""
+        found = self.bucket.digests()
+        lost = {key for key in self._stored if key not in found}
+        assert not lost, f"objects are gone: {lost}"
+        for key, digest in found.items():
             assert self._stored.setdefault(key, digest) == digest, f"{key} was overwritten"
+        return found
 
     def assert_sound(self) -> None:
         """Assert what must hold at any time: counters, sessions, and no object altered."""
         if self.ledger.exists():
             assert self.ledger.miscounted() == []
             assert self.ledger.sessions_miscounted() == []
-        self.remember_objects()
-        found = self.bucket.digests()
-        lost = {key for key in self._stored if key not in found}
-        assert not lost, f"objects are gone: {lost}"
+        found = self.remember_objects()
         for row in self.ledger.uploads():
             if row["delivery"] in self._elsewhere:
                 continue
@@ -642,6 +660,16 @@ class Station:
         if not link.is_symlink():
             link.symlink_to(folder)
         return str(link)
+
+
+def settle_accounts(station: Station) -> None:
+    """Stop the station's daemon in order if it runs, and assert what must always hold."""
+    if station.database == "embedded":
+        station.assert_sound()  # the ledger ends with its daemon
+    if station.has_daemon and station.daemon.running:
+        assert station.daemon.stop() == 0, station.daemon.story()
+    if station.database != "embedded":
+        station.assert_sound()
 
 
 def embedded_processes(folder: Path) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -21,6 +22,8 @@ LEVELS = {
 _JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Levels as syslog priorities: journald reads `<N>` at the start of a line (sd-daemon(3))."""
 
+_RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
 Event = MutableMapping[str, Any]
 
 
@@ -35,6 +38,7 @@ def configure(log_format: str, log_level: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(ensure_ascii=False),
+            _json_harmless,
         ]
     elif log_format == "journal":
         steps += [
@@ -65,6 +69,11 @@ def _harmless(_: Any, __: str, event: Event) -> Event:
         if isinstance(value, str) and key != "exception":
             event[key] = printable(value)
     return event
+
+
+def _json_harmless(_: Any, __: str, line: str) -> str:
+    """Escape, as JSON does it, what JSON allows to stand raw and a terminal would obey."""
+    return _RAW_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", line)
 
 
 def _prioritised(_: Any, __: str, line: str) -> str:

@@ -83,7 +83,9 @@ class Enrollment:
             cursor.copy_expert(
                 query("copy_sightings"), _ChunkReader(iter((ListingChunk(rows=rows, entries=0),)))
             )
-        return self._enroll(delivery_id, rules, wall_ns=wall_ns, most_unsettled=len(settled) or 1)
+        return self._enroll(
+            delivery_id, rules, wall_ns=wall_ns, most_unsettled=len(settled) or 1, singly=True
+        )
 
     def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:
         """Mark waiting files that left the disk; see `ports.Ledger.mark_gone`."""
@@ -109,9 +111,17 @@ class Enrollment:
         return gone
 
     def _enroll(
-        self, delivery_id: int, rules: EnrollRules, *, wall_ns: int, most_unsettled: int
+        self,
+        delivery_id: int,
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+        most_unsettled: int,
+        singly: bool = False,
     ) -> EnrollResult:
         with self._connections.transaction() as cursor:
+            if singly:
+                cursor.execute(query("look_up_singly"))
             cursor.execute(query("compare_listing"), _rule_parameters(delivery_id, rules, wall_ns))
             cursor.execute(query("work_totals"))
             row = cursor.fetchone()

@@ -216,6 +216,13 @@ FROM STDIN (ENCODING 'SQL_ASCII');
 COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special, mode)
 FROM STDIN (ENCODING 'SQL_ASCII');
 
+-- name: look_up_singly
+-- Said before some single sightings are compared: each is looked up in the index. Where statistics
+-- are old, reading all files of the delivery looks as cheap, and is not.
+ANALYZE listing;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+
 -- name: compare_listing
 -- Finds what is new, changed, back, or different while pending; everything else is known.
 -- Names are judged by the delivery's rules, each compiled to one regular expression.
@@ -502,7 +509,7 @@ UPDATE file_uploads AS f
 SET state = o.state, finished_at = now(), object_key = o.object_key,
     sha256 = decode(o.sha256, 'hex'), etag = o.etag, version_id = o.version_id,
     checksum_sha256 = o.checksum_sha256, store_check = o.store_check, conflict = o.conflict,
-    reason = o.reason, claim_number = q.claim_number, attempts = q.attempts + 1,
+    reason = o.reason, claim_number = q.claim_number, attempts = q.attempts,
     crashes = q.crashes
 FROM outcome AS o JOIN fenced AS q ON q.upload_id = o.upload_id
 WHERE f.id = o.upload_id

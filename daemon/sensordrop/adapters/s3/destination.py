@@ -32,8 +32,8 @@ from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import Receipt, StoreCheck
 from sensordrop.ports import Content, StopFlag
 
-MEMORY_LIMIT_BYTES = 8 * MIB
-"""Files up to this size are sent from memory: with 15 at once that is 120 MiB at most."""
+WHOLE_LIMIT_BYTES = MIB
+"""Files up to this size are sent as one block; larger ones can be broken off when we stop."""
 SINGLE_PUT_LIMIT_BYTES = 5 * 1024**3
 """S3's limit for one request (Amazon S3 User Guide, "Uploading objects")."""
 
@@ -126,7 +126,7 @@ class S3Destination:
             start=0, size_bytes=content.size_bytes, md5=content.md5, sha256=content.sha256
         )
         with opened(content, what) as file:
-            if content.size_bytes <= MEMORY_LIMIT_BYTES:
+            if content.size_bytes <= WHOLE_LIMIT_BYTES:
                 with reading(what):
                     block = read_exactly(file, content.size_bytes)
                 if hashlib.sha256(block).digest() != content.sha256:
