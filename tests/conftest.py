@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,9 @@ from hypothesis import settings
 from postgres_versions import MAJORS
 from sensordrop.adapters.ledger import embedded
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres, find_binaries
+
+# A shell starts background jobs with SIGINT ignored, and programs inherit that. The tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a busy machine is no defect. Where CI says so, the examples are the same in every
 # run, so that a red run can be repeated; elsewhere each run looks at new ones.

@@ -38,9 +38,10 @@ class StopSignals:
 
     def install(self) -> None:
         """Take the signals over. Only in the main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and the like are meant
-                signal.signal(number, self._take)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means what it says
+            signal.signal(signal.SIGHUP, self._take)
         # A writer that opens a file while we hold its lease for two system calls makes the
         # kernel send SIGIO, which would end the process (fcntl(2), "Leases").
         signal.signal(signal.SIGIO, signal.SIG_IGN)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -188,21 +189,25 @@ def test_asking_for_writers_survives_a_writer_that_opens_meanwhile(root):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_an_unreadable_file_is_a_failure_of_the_file(root, tmp_path):
-    (root / "closed").write_bytes(b"x")
-    (root / "closed").chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    child = os.fork()
-    if child == 0:  # pragma: no cover — runs in the child
-        os.setuid(65534)
-        try:
-            with FolderSource(str(root)).open(b"closed"):
-                os._exit(1)
-        except FailureError as error:
-            fine = error.failure.error_class == "unreadable" and not error.failure.permanent
-            os._exit(0 if fine else 2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def test_an_unreadable_file_is_a_failure_of_the_file():
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        (root / "closed").write_bytes(b"x")
+        (root / "closed").chmod(0)
+        child = os.fork()
+        if child == 0:  # the child never returns to pytest
+            code = 3
+            try:
+                os.setuid(65534)
+                with FolderSource(folder).open(b"closed"):
+                    code = 1
+            except FailureError as error:
+                fine = error.failure.error_class == "unreadable" and not error.failure.permanent
+                code = 0 if fine else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(
