@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from psycopg2.extensions import AsIs
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from sensordrop.adapters.ledger.connection import Connections
@@ -120,9 +121,13 @@ class Enrollment:
         singly: bool = False,
     ) -> EnrollResult:
         with self._connections.transaction() as cursor:
-            if singly:
-                cursor.execute(query("look_up_singly"))
-            cursor.execute(query("compare_listing"), _rule_parameters(delivery_id, rules, wall_ns))
+            cursor.execute(
+                query("compare_listing"),
+                {
+                    **_rule_parameters(delivery_id, rules, wall_ns),
+                    "one_by_one": AsIs("OFFSET 0" if singly else ""),
+                },
+            )
             cursor.execute(query("work_totals"))
             row = cursor.fetchone()
             assert row is not None
@@ -145,6 +150,10 @@ class Enrollment:
                     session_id, opened_now = self._session(cursor, delivery_id)
                     opened = session_id if opened_now else opened
                     _enroll_chunk(cursor, {**chunk, "session_id": session_id}, changed=changed > 0)
+            if first == 1 and last_n > CHUNK_ROWS:
+                with self._connections.transaction() as cursor:
+                    # A queue that was empty until now is not claimed from by its index before this.
+                    cursor.execute("ANALYZE upload_queue")
         return EnrollResult(
             new=new,
             changed=changed,

@@ -216,16 +216,12 @@ FROM STDIN (ENCODING 'SQL_ASCII');
 COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special, mode)
 FROM STDIN (ENCODING 'SQL_ASCII');
 
--- name: look_up_singly
--- Said before some single sightings are compared: each is looked up in the index. Where statistics
--- are old, reading all files of the delivery looks as cheap, and is not.
-ANALYZE listing;
-SET LOCAL enable_hashjoin = off;
-SET LOCAL enable_mergejoin = off;
-
 -- name: compare_listing
 -- Finds what is new, changed, back, or different while pending; everything else is known.
 -- Names are judged by the delivery's rules, each compiled to one regular expression.
+-- For single sightings `one_by_one` is OFFSET 0: each is looked up in the index then. Where
+-- statistics are old the planner would rather read all files of the delivery, which suits a
+-- listing of them all.
 INSERT INTO work
     (verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, path_bytes,
      path_digest, sensor, kind, reason, unsettled)
@@ -261,12 +257,18 @@ FROM (
            lower(CASE WHEN strpos(substr(file.name, 2), '.') > 0
                       THEN split_part(file.name, '.', -1) ELSE '' END COLLATE "C") AS extension
     FROM listing AS l
-    LEFT JOIN file_uploads AS f
-        ON f.delivery_id = %(delivery_id)s AND f.path_digest = l.path_digest AND f.is_current
-    LEFT JOIN ignored_files AS i
-        ON i.delivery_id = %(delivery_id)s AND i.path_digest = l.path_digest
-           AND f.id IS NULL
-           AND NOT (l.entry_type = 'f' AND i.reason IN ('symbolic link', 'not a regular file'))
+    LEFT JOIN LATERAL (
+        SELECT id, state, size_bytes, mtime_ns, ctime_ns FROM file_uploads
+        WHERE delivery_id = %(delivery_id)s AND path_digest = l.path_digest AND is_current
+        %(one_by_one)s
+    ) AS f ON true
+    LEFT JOIN LATERAL (
+        SELECT path_digest, reason FROM ignored_files
+        WHERE delivery_id = %(delivery_id)s AND path_digest = l.path_digest
+        %(one_by_one)s
+    ) AS i ON f.id IS NULL
+              AND NOT (l.entry_type = 'f'
+                       AND i.reason IN ('symbolic link', 'not a regular file'))
     CROSS JOIN LATERAL (
         SELECT CASE WHEN l.special <> '' THEN l.special
                     ELSE convert_from(l.path_bytes, 'UTF8') END AS path
