@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 
 import click
 import structlog
@@ -142,14 +143,14 @@ def run_local(folder: LocalFolder, *, check_only: bool = False, **flags: object)
     )
 
     def greet() -> None:
+        socket = folder.state / "postgresql" / "socket"
         click.echo(
             f"sensordrop {VERSION} {RUNNING}\n"
             f"  drop cards here:      {folder.drop}\n"
             f"  the objects are here: {folder.objects / BUCKET}\n"
             f"  S3 address:           {local.endpoint_url}  (bucket {BUCKET})\n"
-            f"  ledger:               psql -h {folder.state / 'postgresql' / 'socket'} "
-            "-U sensordrop sensordrop\n"
-            f"  how it stands:        sensordrop status --local {folder.path}\n"
+            f"  ledger:               psql -h {quote(str(socket))} -U sensordrop sensordrop\n"
+            f"  how it stands:        sensordrop status --local {quote(str(folder.path))}\n"
             "Ctrl-C stops it.",
         )
         sys.stdout.flush()

@@ -16,7 +16,7 @@ import sysconfig
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -644,8 +644,9 @@ class Station:
         for each in self._daemons:
             each.end_whatever_happens()
         for process in embedded_processes(self.folder):
-            process.kill()
-            process.wait(10)
+            with suppress(psutil.NoSuchProcess):  # PostgreSQL's end with their first
+                process.kill()
+                process.wait(10)
 
     def _dsn(self) -> str:
         if self.database != "embedded":
