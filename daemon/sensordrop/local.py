@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from sensordrop.config import Configuration, Notice, load
 
@@ -91,6 +94,12 @@ def local_environment(environ: Mapping[str, str]) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def program(name: str) -> str:
+    """Say how one of our programs is called from here: by its name if that is on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else quote(str(beside))
 
 
 def local_folder(path: Path, drop: Path | None = None) -> LocalFolder:

@@ -18,7 +18,7 @@ from sensordrop.config import (
     load,
 )
 from sensordrop.exits import Exit
-from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_environment, local_folder
+from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_environment, local_folder, program
 from sensordrop.service import StopSignals, serve
 from sensordrop.version import VERSION
 
@@ -150,7 +150,7 @@ def run_local(folder: LocalFolder, *, check_only: bool = False, **flags: object)
             f"  the objects are here: {folder.objects / BUCKET}\n"
             f"  S3 address:           {local.endpoint_url}  (bucket {BUCKET})\n"
             f"  ledger:               psql -h {quote(str(socket))} -U sensordrop sensordrop\n"
-            f"  how it stands:        sensordrop status --local {quote(str(folder.path))}\n"
+            f"  how it stands:        {program('sensordrop')} status --local {quote(str(folder.path))}\n"
             "Ctrl-C stops it.",
         )
         sys.stdout.flush()

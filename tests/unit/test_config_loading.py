@@ -322,7 +322,8 @@ def test_what_may_not_be_read_is_told_apart_from_what_is_wrong(folder, forbidden
 
 def test_a_path_that_is_no_configuration_is_told(folder):
     (line,) = lines(folder / "nowhere")
-    assert "no such file" in line
+    assert "there is no such folder or file" in line
+    assert "--config PATH" in line
     write(folder, sensordrop_yaml="")
     (line,) = lines(folder / "sensordrop.yaml")
     assert f"name its folder: {folder}" in line

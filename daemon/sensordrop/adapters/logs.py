@@ -49,7 +49,7 @@ def configure(log_format: str, log_level: str) -> None:
         ]
     else:
         steps += [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
             structlog.processors.format_exc_info,
             _harmless,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=18),

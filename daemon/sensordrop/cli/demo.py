@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -320,7 +321,7 @@ class Demo:
 
     def _judge(self, outcome: Outcome) -> Exit:
         """Tell people, then programs, how it went."""
-        from sensordrop.local import BUCKET, PREFIX
+        from sensordrop.local import BUCKET, PREFIX, program
 
         self._progress.close()
         comparison, place = outcome.comparison, self._place
@@ -336,7 +337,8 @@ class Demo:
         say(f"  left out  {_told_ignored(outcome.listing)}")
         say(f"  time      {_told_speed(outcome.journey)}")
         say(f"  objects   {_shown(place.objects / BUCKET / PREFIX)}")
-        say(f"  go on     sensordropd --local {_shown(place.path)}")
+        drop = "" if self._made else f" --drop {quote(str(place.drop))}"
+        say(f"  go on     {program('sensordropd')} --local {_shown(place.path)}{drop}")
         problems = _problems(outcome, made=self._made)
         for problem in problems:
             say(f"  WRONG     {problem}")

@@ -104,8 +104,19 @@ def _place(config: DaemonConfig) -> Place:
 
 
 @contextmanager
-def ledger_at(place: Place) -> Iterator[PostgresLedger]:
-    """Open the ledger for a verb; its troubles end the program with one line and exit code 3."""
+def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
+    """Open the ledger for a verb; its troubles end the program with one line and exit code 3.
+
+    Only with `make` is an embedded one made where there is none.
+    """
+    embedded = place.config.database == "embedded"
+    if embedded and not make and not (place.directory / "data").exists():
+        click.echo(
+            f"there is no ledger in {place.config.state_directory}: name the daemon's with "
+            "--local FOLDER, --config PATH or --database URL",
+            err=True,
+        )
+        sys.exit(Exit.NO_LEDGER)
     from sensordrop.adapters.logs import configure
     from sensordrop.adapters.processes import EmbeddedServerError
     from sensordrop.composition import open_ledger

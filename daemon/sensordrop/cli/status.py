@@ -114,7 +114,8 @@ def _show(deliveries: Sequence[DeliveryCounts]) -> None:
         )
         cells = [Text(f"{number:,}", style="red" if at == 4 and number else "")
                  for at, number in enumerate(numbers)]  # fmt: skip
-        table.add_row(Text(printable(told["name"])), told["state"], *cells)
+        state = told["state"] if delivery.daemon_alive or not delivery.enabled else "not running"
+        table.add_row(Text(printable(told["name"])), state, *cells)
         if told["reason"]:
             reasons.append(f"{printable(told['name'])}: {printable(told['reason'])}")
     Console(file=sys.stdout, highlight=False).print(table)

@@ -115,6 +115,23 @@ class _Sources:
     """Where `.env` may be."""
 
 
+def _is_absent(path: Path) -> bool:
+    """Tell whether there is nothing; what may not be looked at is something."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return False
+    return False
+
+
+_WHERE_TO_BEGIN = (
+    "make it (docs/QUICKSTART.md, step 5), name another with --config PATH, "
+    "or try sensordropd --local FOLDER"
+)
+
+
 class _Loader:
     """One load: gathers problems and notices while it goes on as far as it can."""
 
@@ -155,6 +172,9 @@ class _Loader:
             return _Sources()
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
             return self._find_in_folder(path)
+        if _is_absent(path):
+            self._unusable(str(path), "there is no such folder or file", _WHERE_TO_BEGIN)
+            return _Sources()
         if path.name == DAEMON_FILE:
             self._unusable(str(path), "is the daemon's file", f"name its folder: {path.parent}")
             return _Sources()

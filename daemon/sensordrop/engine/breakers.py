@@ -57,7 +57,7 @@ class Breakers:
         now = self._clock.monotonic()
         failure = opened[0].failure
         assert failure is not None
-        reason = f"{failure.scope.value}: {failure.message}"
+        reason = f"{failure.message} — {failure.hint}" if failure.hint else failure.message
         return False, all(b.allows_probe(now) for b in opened), reason
 
     def _of(self, delivery: Delivery) -> Iterable[Breaker]:

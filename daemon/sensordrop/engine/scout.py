@@ -387,7 +387,7 @@ class Scout:
         }
         if not summary.complete:
             _log.warning("sweep_partial", **told, problem=summary.problem,
-                         hint="nothing is marked gone until a sweep is complete")  # fmt: skip
+                         hint="let the daemon's user read it: what is below is not stored yet")  # fmt: skip
         elif summary.new or summary.changed or summary.gone or folder.sweep_why == "start":
             _log.info("sweep_finished", **told)
         else:

@@ -290,10 +290,14 @@ def _tell(done: Done, action: object) -> None:
         case Retry(failure=failure, until=until):
             _log.warning("file_failed", **where, attempts=done.claim.attempts + 1,
                          error_class=failure.error_class, problem=failure.message,
+                         hint=failure.hint,
                          next_attempt_at=until.isoformat(timespec="seconds"))  # fmt: skip
     match done.outcome:
+        case Stored(receipt=receipt) if done.claim.predecessor_sha256 is not None:
+            _log.info("new_version_stored", **where, stored_as=receipt.object_key,
+                      hint="the earlier version is kept under its own key")  # fmt: skip
         case Stored(receipt=receipt) | AlreadyStored(receipt=receipt) if receipt.conflict:
             _log.warning("conflict", **where, stored_as=receipt.object_key,
-                         hint="other content was already there; both are kept")  # fmt: skip
+                         hint="the bucket held other content under its key; both are kept")  # fmt: skip
         case Stored() | AlreadyStored():
             _log.debug("file_stored", **where)

@@ -93,11 +93,12 @@ def check(connections: Connections) -> None:
         present = _present(cursor) if row is not None and row[0] else set()
     _refuse_newer(present, known)
     if len(present) < len(known):
-        state = f"is at migration {max(present)}" if present else "has no tables yet"
-        raise LedgerRefusedError(
-            f"the ledger {state}, this program needs {known[-1].version}: "
-            "start sensordropd on it, or run sensordrop init-db"
+        state = (
+            f"the ledger is at version {max(present)}, this program needs {known[-1].version}"
+            if present
+            else "the ledger has no tables yet"
         )
+        raise LedgerRefusedError(f"{state}: start sensordropd on it, or run sensordrop init-db")
 
 
 def _present(cursor: Cursor) -> set[int]:

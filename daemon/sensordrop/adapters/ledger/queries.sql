@@ -49,7 +49,7 @@ WITH crasher AS (
         (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
     SELECT upload_id, delivery_id, attempts, 'file', 'crash',
            'the program died ' || crashes || ' times while it worked on this file',
-           'look at the file and at the crash report in the journal, then retry it', true
+           'look at the file and at the crash report in the journal; touch the file to have it tried again', true
     FROM crasher
 )
 UPDATE file_uploads AS f
