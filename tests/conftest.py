@@ -14,6 +14,7 @@ from hypothesis import settings
 from postgres_versions import MAJORS
 from sensordrop.adapters.ledger import embedded
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres, find_binaries
+from sensordrop.adapters.ledger.ledger import PostgresLedger
 
 # A shell starts background jobs with SIGINT ignored, and programs inherit that. The tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,3 +65,12 @@ def database(postgres, postgres_major) -> Iterator[str]:
     yield psycopg2.extensions.make_dsn(server.dsn, dbname=name)
     cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
     connection.close()
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[PostgresLedger]:
+    """Give a ledger with its tables made, on a database of its own."""
+    made = PostgresLedger(lambda: database)
+    made.migrate()
+    yield made
+    made.close()

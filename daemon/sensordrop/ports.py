@@ -502,6 +502,15 @@ class Ledger(Protocol):
         """Lease one due file that was in work in several crashes: work on nothing beside it."""
         ...
 
+    def release_unheld(
+        self, daemon_id: int, delivery_ids: Sequence[int], held: Sequence[Claim]
+    ) -> int:
+        """Free this program's claims beside those in `held`; give how many.
+
+        For after a `claim` that raised: it may have happened. Only on the thread that claims.
+        """
+        ...
+
     def due_in_seconds(self, delivery_ids: Sequence[int]) -> dict[int, float]:
         """Say in how many seconds each delivery that has files waiting has one due.
 

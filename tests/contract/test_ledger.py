@@ -141,14 +141,6 @@ def counts_kept(dsn: str) -> dict[tuple, tuple]:
     return {r[:4]: (int(r[4]), int(r[5])) for r in rows}
 
 
-@pytest.fixture
-def ledger(database: str):
-    made = PostgresLedger(lambda: database)
-    made.migrate()
-    yield made
-    made.close()
-
-
 def test_a_second_start_applies_no_migration(ledger):
     assert ledger.migrate() == []
 

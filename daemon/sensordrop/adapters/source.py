@@ -297,5 +297,12 @@ def _not_regular(path: bytes) -> FailureError:
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:
     return Fingerprint(
-        size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns
+        size_bytes=found.st_size,
+        mtime_ns=_storable(found.st_mtime_ns),
+        ctime_ns=_storable(found.st_ctime_ns),
     )
+
+
+def _storable(nanoseconds: int) -> int:
+    """Hold a time to what the ledger can keep; its SQL does the same with listings."""
+    return max(-(2**63), min(2**63 - 1, nanoseconds))

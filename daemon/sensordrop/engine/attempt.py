@@ -36,6 +36,9 @@ def attempt(claim: Claim, delivery: Delivery, stop: StopFlag) -> Outcome:
     except RootMissingError:
         return FolderOffline()
     except FileGoneError:
+        # Looked at again: the disk may have been taken away between the look above and the open.
+        if delivery.device is not None and settings.source.device() != delivery.device:
+            return FolderOffline()
         return Gone()
     except FailureError as error:
         return Failed(failure=error.failure)

@@ -220,6 +220,7 @@ class Scout:
                 wall_ns=self._clock.wall_ns(),
             )
         except LedgerUnavailableError:
+            delivery.session_open = True  # perhaps; `_end_session` finds out
             self._want_sweep(folder, "the ledger was away", 0.0)
             raise
         for sighting in result.unsettled:
@@ -260,6 +261,15 @@ class Scout:
         elif delivery.device is not None and device != delivery.device and source.is_empty():
             reason = (
                 f"the folder is empty and on another file system than before "
+                f"(is the disk mounted?): {delivery.settings.root}"
+            )
+        elif (
+            delivery.device is None
+            and source.is_empty()
+            and self._ledger.has_queued(delivery.delivery_id)
+        ):
+            reason = (
+                f"the folder is empty, but files of it wait to be stored "
                 f"(is the disk mounted?): {delivery.settings.root}"
             )
         if reason is not None and delivery.offline_reason is None:
@@ -312,11 +322,11 @@ class Scout:
         try:
             while (folder := self._sweeps.get()) is not None and not stop.is_set():
                 delivery = folder.delivery
-                folder.watched = delivery.settings.can_watch()
-                watch = folder.watched and (
-                    folder.watch_wanted or not self._watcher.watching(delivery.name)
-                )
                 try:
+                    folder.watched = delivery.settings.can_watch()
+                    watch = folder.watched and (
+                        folder.watch_wanted or not self._watcher.watching(delivery.name)
+                    )
                     result = sweep(
                         delivery,
                         ledger=self._ledger,
@@ -344,6 +354,8 @@ class Scout:
             folder.sweep_ended = self._clock.monotonic()
             if isinstance(result, _LostSweep):
                 folder.sweep_complete = False
+                # It may have opened a session before it was lost; `_end_session` finds out.
+                folder.delivery.session_open = True
                 self._want_sweep(folder, "the last sweep was broken off", SWEEP_GAP_SECONDS)
                 raise result.error
             self._swept_well(folder, result)

@@ -70,13 +70,14 @@ class Uploader:
         self._breakers = Breakers(clock, dice)
         self._patience = LedgerPatience("uploader", clock)
         self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
-        self._running: dict[int, dict[int, Claim]] = {d.delivery_id: {} for d in active}
+        self._running: dict[int, dict[tuple[int, int], Claim]] = {d.delivery_id: {} for d in active}
         self._commits: list[Commit] = []
         self._commits_since = 0.0
         self._look_at: dict[int, float] = {}
         self._poll_at = 0.0
         self._wake_at = 0.0
         self._drain_for_suspects = False
+        self._claims_unknown = False
 
     # --- the loop -------------------------------------------------------------------------
 
@@ -87,6 +88,7 @@ class Uploader:
                 self._step()
                 self._patience.back()
             except LedgerUnavailableError as error:
+                self._claims_unknown = True
                 self._absorb(self._pool.collect(self._patience.lost(error)))
         self._finish()
 
@@ -99,6 +101,7 @@ class Uploader:
         self._absorb(self._pool.collect(self._wait_seconds()))
         if self._commits and self._commit_is_due():
             self._write_down()
+        self._release_unheld()
         self._poll()
         if self._drain_for_suspects:
             self._work_on_suspects()
@@ -111,6 +114,19 @@ class Uploader:
         if self._commits:
             wake_at = min(wake_at, self._commits_since + COMMIT_SECONDS)
         return max(0.0, wake_at - now)
+
+    def _release_unheld(self) -> None:
+        """Free what was claimed though the answer was lost: nobody else would while we live."""
+        if not self._claims_unknown:
+            return
+        held = [
+            *(c for running in self._running.values() for c in running.values()),
+            *(c for ready in self._ready.values() for c in ready),
+            *(c.claim for c in self._commits),
+        ]
+        if self._ledger.release_unheld(self._daemon_id(), list(self._by_id), held):
+            self._poll_at = 0.0
+        self._claims_unknown = False
 
     # --- claiming -------------------------------------------------------------------------
 
@@ -132,6 +148,9 @@ class Uploader:
             key = delivery.delivery_id
             free, probing, reason = self._breakers.verdict(delivery)
             delivery.blocked_reason = reason
+            if not _is_there(delivery):
+                self._give_back_ready(delivery)
+                continue
             if free:
                 self._start(delivery, delivery.settings.max_workers)
                 if len(self._ready[key]) < delivery.settings.max_workers:
@@ -140,6 +159,12 @@ class Uploader:
                 self._start(delivery, 1)
             elif key in self._look_at:
                 self._wake_at = min(self._wake_at, self._clock.monotonic() + BLOCKED_SECONDS)
+        if self._drain_for_suspects:
+            self._wake_at = 0.0
+
+    def _may_try(self, delivery: Delivery) -> bool:
+        free, probing, _ = self._breakers.verdict(delivery)
+        return (free or probing) and _is_there(delivery)
 
     def _sharing(self, delivery: Delivery) -> list[int]:
         keys = set(delivery.settings.breaker_keys.values())
@@ -155,7 +180,7 @@ class Uploader:
         total = sum(len(r) for r in self._running.values())
         while ready and len(running) < most and total < self._most_running:
             claim = ready.popleft()
-            running[claim.upload_id] = claim
+            running[_key(claim)] = claim
             total += 1
             self._pool.submit(claim, delivery)
 
@@ -178,25 +203,29 @@ class Uploader:
 
     def _work_on_suspects(self) -> None:
         """Work on files that were in work in several crashes, each with nothing beside it."""
+        self._wake_at = self._clock.monotonic() + POLL_SECONDS
         self._give_back_ready()
         if any(self._running.values()):
             return
         self._write_down()
-        claim = self._ledger.claim_suspect(self._daemon_id(), list(self._by_id))
+        claim = self._ledger.claim_suspect(
+            self._daemon_id(), [d.delivery_id for d in self._deliveries if self._may_try(d)]
+        )
         if claim is None:
             self._drain_for_suspects = False
+            self._wake_at = 0.0
             return
         delivery = self._by_id[claim.delivery_id]
         _log.warning("working_alone", delivery=delivery.name, path=claim.path_text,
                      crashes=claim.crashes)  # fmt: skip
-        self._running[delivery.delivery_id][claim.upload_id] = claim
+        self._running[delivery.delivery_id][_key(claim)] = claim
         self._pool.submit(claim, delivery)
 
     # --- outcomes -------------------------------------------------------------------------
 
     def _absorb(self, finished: Sequence[Done]) -> None:
         for done in finished:
-            if self._running[done.delivery.delivery_id].pop(done.claim.upload_id, None) is None:
+            if self._running[done.delivery.delivery_id].pop(_key(done.claim), None) is None:
                 continue  # given back while its thread still worked
             self._decide(done)
 
@@ -277,6 +306,16 @@ class Uploader:
                 hint="the next start finds these files stored and writes that down",
             )
         self._ledger.close_own()
+
+
+def _is_there(delivery: Delivery) -> bool:
+    """Tell whether the scout has seen the delivery's folder, and sees it still."""
+    return delivery.device is not None and delivery.offline_reason is None
+
+
+def _key(claim: Claim) -> tuple[int, int]:
+    """Tell two claims on one file apart: the first was lost while its attempt still runs."""
+    return claim.upload_id, claim.claim_number
 
 
 def _tell(done: Done, action: object) -> None:

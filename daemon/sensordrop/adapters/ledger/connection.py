@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -18,6 +20,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 """How long one try to connect may take: the engine tries again."""
 LOCK_TIMEOUT_MILLISECONDS = 30_000
 """How long a statement waits for somebody else's lock before it is given up and tried anew."""
+TCP_USER_TIMEOUT_MILLISECONDS = 30_000
+"""How long sent bytes may stay unanswered: keepalives don't count while some are, and without it
+a server whose cable was pulled is waited for some fifteen minutes."""
 IDLE_TRANSACTION_TIMEOUT_MILLISECONDS = 600_000
 """After this a transaction that its program forgot is ended: it would hold back vacuum."""
 
@@ -72,7 +77,9 @@ class Connections:
             raise _unavailable(error) from error
         except psycopg2.Error as error:
             self._discard(connection)
-            if error.pgcode in _UNAVAILABLE_STATES:
+            # A connection that broke in the middle gives the plain class, without any code.
+            broken = type(error) is psycopg2.DatabaseError and error.pgcode is None
+            if broken or error.pgcode in _UNAVAILABLE_STATES:
                 raise _unavailable(error) from error
             raise
         except BaseException:
@@ -85,6 +92,7 @@ class Connections:
         with self._lock:
             connections, self._open = self._open, set()
         for connection in connections:
+            _break_off(connection)
             connection.close()
 
     def close_own(self) -> None:
@@ -119,6 +127,7 @@ class Connections:
                 keepalives_idle=30,
                 keepalives_interval=10,
                 keepalives_count=3,
+                tcp_user_timeout=TCP_USER_TIMEOUT_MILLISECONDS,
                 options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
                 " -c idle_in_transaction_session_timeout="
                 f"{IDLE_TRANSACTION_TIMEOUT_MILLISECONDS}"
@@ -133,6 +142,15 @@ class Connections:
         with self._lock:
             self._open.discard(connection)
         connection.close()
+
+
+def _break_off(connection: Connection) -> None:
+    """Wake a thread that waits for the server here: closing would wait with it."""
+    with (
+        suppress(psycopg2.InterfaceError, OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as wire,
+    ):
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def _unavailable(error: Any) -> LedgerUnavailableError:

@@ -32,6 +32,11 @@ UPDATE daemons SET ended_at = now() WHERE id = ANY(%(daemon_ids)s) AND ended_at 
 UPDATE daemons SET heartbeat_at = now() WHERE id = %(daemon_id)s AND ended_at IS NULL
 RETURNING id;
 
+-- name: hold_daemon
+-- Sees that a program is not declared dead, and keeps it from being so until this transaction
+-- ends: claims made in a dead program's name would be nobody's to take back.
+SELECT id FROM daemons WHERE id = %(daemon_id)s AND ended_at IS NULL FOR SHARE;
+
 -- name: take_back_claims
 -- Frees what ended programs had claimed. Their files are innocent unless a crash was shown.
 UPDATE upload_queue
@@ -183,8 +188,11 @@ CREATE TEMP TABLE IF NOT EXISTS listing (
     path_bytes   bytea,
     special      text,
     mode         text DEFAULT 'sweep',
-    mtime_ns     bigint GENERATED ALWAYS AS (trunc(mtime * 1000000000)::bigint) STORED,
-    ctime_ns     bigint GENERATED ALWAYS AS (trunc(ctime * 1000000000)::bigint) STORED,
+    -- A damaged card's file may say the year 300,000: it is held to what a bigint can say.
+    mtime_ns     bigint GENERATED ALWAYS AS (least(greatest(trunc(mtime * 1000000000),
+                     -9223372036854775808), 9223372036854775807)::bigint) STORED,
+    ctime_ns     bigint GENERATED ALWAYS AS (least(greatest(trunc(ctime * 1000000000),
+                     -9223372036854775808), 9223372036854775807)::bigint) STORED,
     path_digest  bytea GENERATED ALWAYS AS (substring(sha256(path_bytes) FOR 16)) STORED
 );
 CREATE TEMP TABLE IF NOT EXISTS work (
@@ -399,7 +407,7 @@ WHERE f.id = q.upload_id;
 -- An entry that was ignored and now is a file on the books is no longer ignored.
 DELETE FROM ignored_files AS i
 USING work AS w
-WHERE w.reason IS NULL AND NOT w.unsettled AND w.verdict = 'new'
+WHERE w.reason IS NULL AND NOT w.unsettled
   AND w.n BETWEEN %(first)s AND %(last)s
   AND i.delivery_id = %(delivery_id)s AND i.path_digest = w.path_digest;
 
@@ -478,6 +486,17 @@ SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_n
 FROM claimed AS c
 JOIN file_uploads AS f ON f.id = c.upload_id
 LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id;
+
+-- name: release_unheld
+-- Frees claims of a program that it does not know of: the answer to its COMMIT was lost.
+UPDATE upload_queue AS q
+SET claimed_by = NULL, next_at = '-infinity'
+WHERE q.delivery_id = ANY(%(delivery_ids)s) AND q.next_at = 'infinity'
+  AND q.claimed_by = %(daemon_id)s
+  AND NOT EXISTS (
+      SELECT 1 FROM unnest(%(upload_ids)s::bigint[], %(claim_numbers)s::bigint[])
+          AS held (upload_id, claim_number)
+      WHERE held.upload_id = q.upload_id AND held.claim_number = q.claim_number);
 
 -- name: due_in_seconds
 -- Says for each delivery in how many seconds its next file is due; minus infinity means now,

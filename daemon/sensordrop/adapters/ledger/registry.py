@@ -123,19 +123,34 @@ class Registry:
                 cursor.execute(query("forget_ignored"), {"delivery_id": delivery_id})
         else:
             if row is not None:
-                cursor.execute(query("retire_pending"), {"delivery_id": row[0]})
-                cursor.execute(query("retire_delivery"), {"delivery_id": row[0]})
+                _retire(cursor, row[0])
+            if binding.shared:
+                # It was this station's own until now. The other way round the row stays: it may
+                # be shared by other stations still.
+                cursor.execute(query("current_delivery"), {**settings, "shared": False})
+                if own := cursor.fetchone():
+                    _retire(cursor, own[0])
             delivery_id = _one(cursor, "insert_delivery", **settings)
         _remember(cursor, station_id, delivery_id, binding.configuration)
         return delivery_id
 
 
+def _retire(cursor: Cursor, delivery_id: int) -> None:
+    """End a delivery's row: its waiting files and its session end with it."""
+    cursor.execute(query("retire_pending"), {"delivery_id": delivery_id})
+    cursor.execute(query("retire_delivery"), {"delivery_id": delivery_id})
+    cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
+    if running := cursor.fetchone():
+        cursor.execute(query("finish_session"), {"session_id": running[0]})
+
+
 def _take_back(cursor: Cursor, daemon_ids: Sequence[int], *, charge: int) -> int:
+    # Ended first: whoever still claims in such a name is waited for, and nobody does afterwards.
+    cursor.execute(query("end_daemons"), {"daemon_ids": list(daemon_ids)})
     cursor.execute(query("take_back_claims"), {"daemon_ids": list(daemon_ids), "charge": charge})
     taken_back = cursor.rowcount
     if charge:
         cursor.execute(query("quarantine_crashers"), {"crash_limit": CRASH_LIMIT})
-    cursor.execute(query("end_daemons"), {"daemon_ids": list(daemon_ids)})
     return taken_back
 
 

@@ -66,8 +66,27 @@ class Work:
                     written += cursor.rowcount
         return written
 
+    def release_unheld(
+        self, daemon_id: int, delivery_ids: Sequence[int], held: Sequence[Claim]
+    ) -> int:
+        """Free claims that their program does not know of; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("release_unheld"),
+                {
+                    "daemon_id": daemon_id,
+                    "delivery_ids": list(delivery_ids),
+                    "upload_ids": [c.upload_id for c in held],
+                    "claim_numbers": [c.claim_number for c in held],
+                },
+            )
+            return int(cursor.rowcount)
+
     def _claim(self, name: str, **parameters: Any) -> list[Claim]:
         with self._connections.transaction() as cursor:
+            cursor.execute(query("hold_daemon"), parameters)
+            if cursor.fetchone() is None:
+                return []  # declared dead: the janitor registers anew
             cursor.execute(query(name), {**parameters, "suspect_crashes": SUSPECT_CRASHES})
             return [
                 Claim(
