@@ -19,6 +19,7 @@ from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import S3Destination, S3Settings
+from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
@@ -30,7 +31,9 @@ from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
+from sensordrop.engine.workers import Pool, WorkerPool
 from sensordrop.ports import DeliveryBinding, EnrollRules, Finder, Registration, StopFlag
 from sensordrop.version import VERSION
 
@@ -130,6 +133,7 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
         ),
         multipart_threshold_bytes=config.multipart_threshold_bytes,
         max_connections=config.max_workers,
+        engine=config.engine,  # type: ignore[arg-type]
     )
     if local is None:
         return settings
@@ -203,6 +207,11 @@ def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
     if config.use_find and shutil.which("find"):
         return FindFinder
     return WalkFinder
+
+
+def _transfer_pool(size: int, abandon: StopFlag) -> Pool:
+    lane = CurlLane(LaneSettings(most_connections=size))
+    return TransferPool(WorkerPool(size, abandon), lane, abandon)
 
 
 class Daemon:
@@ -287,6 +296,7 @@ class Daemon:
             clock=self._clock,
             deliveries=deliveries,
             daemon_id=self._daemon_id,
+            make_pool=_transfer_pool,
         )
         scout = Scout(
             ledger=self._ledger,

@@ -7,7 +7,7 @@ raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -258,6 +258,64 @@ class Content(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpRequest:
+    """One request, ready to go: its URL is encoded, its headers are signed."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    ca_file: str
+    """The certificates that the other side's is checked against."""
+    proxy: str = ""
+    """URL of a proxy; empty: none, whatever the environment says."""
+    body: BinaryIO | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpAnswer:
+    """What came back. `trouble` is the transport's (number, words) where no whole answer came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    trouble: tuple[int, str] | None = None
+
+
+QuickSteps = Generator[HttpRequest, HttpAnswer, Stored | None]
+"""The requests of one attempt, one after the other, each answered before the next. The result is
+None where the destination needs longer: then `Destination.store` does it."""
+
+
+class Lane(Protocol):
+    """Drives many requests at once. Belongs to one thread, except for `wake`."""
+
+    def __len__(self) -> int:
+        """Count the requests that are running."""
+        ...
+
+    def start(self, ticket: int, request: HttpRequest) -> None:
+        """Begin a request; `step` gives its answer under the ticket. Never blocks."""
+        ...
+
+    def step(self, seconds: float) -> list[tuple[int, HttpAnswer]]:
+        """Let things move for at most so long, and give the answers that are whole."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting `step` return. Safe from every thread."""
+        ...
+
+    def abandon(self) -> list[int]:
+        """Break off all that is running; give the tickets."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be repeated."""
+        ...
+
+
 class Destination(Protocol):
     """A place that keeps objects. S3 is the first; others follow behind the same interface."""
 
@@ -271,6 +329,15 @@ class Destination(Protocol):
         Blocks on the network, bounded by time-outs; safe from many threads; may be repeated: the
         same content under the same key is stored once. Raises FailureError, classified, and
         InterruptedAttemptError when `stop` ended it. Tries once: retrying is the engine's.
+        """
+        ...
+
+    def quick(self, content: Content, object_key: str) -> QuickSteps | None:
+        """Give the requests that get a small content stored under a free key, or None.
+
+        None where this destination, or what is known of it so far, needs `store`. Asking blocks
+        on nothing but a rare refresh of credentials. The steps raise FailureError, classified;
+        they compare what the store answers with what was sent, like `store`.
         """
         ...
 

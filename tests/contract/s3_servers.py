@@ -245,6 +245,8 @@ class RcloneServer(S3Server):
             address,
             "--auth-key",
             f"{ACCESS_KEY},{SECRET_KEY}",
+            # By itself it writes control characters under other names than it reads them.
+            "--local-encoding=Slash,Dot,Ctl,Del",
             str(self.folder / "objects"),
         ]
 

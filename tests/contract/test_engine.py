@@ -49,6 +49,9 @@ class Store:
         self.failure = failure
         self.gates = [threading.Event() for _ in range(gates)]
 
+    def quick(self, content, object_key):
+        return None
+
     def store(self, content, object_key, stop):
         self.calls += 1
         if self.calls <= len(self.gates):

@@ -32,6 +32,7 @@ from s3_servers import (
 )
 
 from sensordrop.adapters.s3 import S3Destination
+from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.core.failure import (
     Failure,
     FailureError,
@@ -41,11 +42,43 @@ from sensordrop.core.failure import (
 from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import StoreCheck
+from sensordrop.ports import HttpAnswer, QuickSteps
 
 MIB = 1024 * 1024
 GO_ON = threading.Event()
 """A stop flag that nobody sets."""
 KEY = "C1/950349/20250909_092000.WAV"
+
+
+class QuickFirst(S3Destination):
+    """The quick way, and the slow one for what it leaves: as the engine does it."""
+
+    def store(self, content: Any, object_key: str, stop: Any) -> Stored | AlreadyStored:
+        if stop.is_set():
+            raise InterruptedAttemptError
+        stored = self._drive(self.quick(content, object_key))
+        return stored or super().store(content, object_key, stop)
+
+    def _drive(self, steps: QuickSteps | None) -> Stored | None:
+        if steps is None:
+            return None
+        lane = CurlLane(LaneSettings(most_connections=1, stall_seconds=2, connect_seconds=2))
+        try:
+            request = next(steps)
+            while True:
+                lane.start(0, request)
+                request = steps.send(_answer(lane))
+        except StopIteration as end:
+            return end.value
+        finally:
+            lane.close()
+
+
+@pytest.fixture(autouse=True, params=["boto3", "curl"])
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold the whole suite against both engines."""
+    if request.param == "curl":
+        monkeypatch.setitem(globals(), "S3Destination", QuickFirst)
 
 
 @pytest.fixture(autouse=True)
@@ -339,7 +372,7 @@ def test_a_key_taken_between_look_and_put_is_never_overwritten(
     """Somebody else stores other content after our HEAD: the condition on the put holds."""
     assert moto.capabilities.conditional_put
     ours, theirs = os.urandom(size), os.urandom(size)
-    destination = in_parts(moto)
+    destination = in_parts(moto, engine="boto3")
     look = destination._bucket.head
 
     def look_then_lose_the_race(key: str) -> Any:
@@ -354,6 +387,34 @@ def test_a_key_taken_between_look_and_put_is_never_overwritten(
     assert moto.read(KEY) == theirs
     assert moto.read(outcome.receipt.object_key) == ours
     assert moto.uploads_in_progress() == []
+
+
+def test_the_quick_way_leaves_a_key_that_was_taken_after_its_look(
+    moto: MotoServer, tmp_path: Path
+) -> None:
+    ours, theirs = content(tmp_path, b"ours"), b"of others"
+    steps = QuickFirst(moto.settings()).quick(ours, KEY)
+    assert steps is not None
+    lane = CurlLane(LaneSettings(most_connections=1))
+    try:
+        lane.start(0, next(steps))
+        looked = _answer(lane)
+        assert looked.status == 404
+        put = steps.send(looked)
+        moto.client().put_object(Bucket=BUCKET, Key=KEY, Body=theirs)
+        lane.start(1, put)
+        with pytest.raises(StopIteration) as end:
+            steps.send(_answer(lane))
+    finally:
+        lane.close()
+    assert end.value.value is None
+    assert moto.read(KEY) == theirs
+
+
+def _answer(lane: CurlLane) -> HttpAnswer:
+    while not (answers := lane.step(1)):
+        pass
+    return answers[0][1]
 
 
 def test_many_threads_storing_one_content_under_one_key_store_it_once(
@@ -796,7 +857,7 @@ def test_a_store_without_conditions_is_asked_once_and_then_without(
 def test_a_refusal_for_another_reason_does_not_give_up_the_condition(tmp_path: Path) -> None:
     refuse = scripted_put(Reply(status=400, body=error_xml("InvalidArgument")))
     with ScriptedServer(refuse) as scripted:
-        destination = S3Destination(scripted.settings())
+        destination = S3Destination(scripted.settings(engine="boto3"))
         for _ in range(2):
             assert failure_of(destination, content(tmp_path, b"x")).error_class == "rejected"
     puts = ["if-none-match" in asked.headers for asked in scripted.asked if asked.method == "PUT"]
@@ -911,7 +972,7 @@ def test_a_checksum_that_may_not_be_seen_is_done_without(tmp_path: Path) -> None
         )
 
     with ScriptedServer(answer) as scripted:
-        destination = amazon_through(scripted)
+        destination = amazon_through(scripted, engine="boto3")
         for _ in range(2):
             assert isinstance(destination.store(file, KEY, GO_ON), AlreadyStored)
     modes = ["x-amz-checksum-mode" in asked.headers for asked in scripted.asked]

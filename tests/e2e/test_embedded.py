@@ -161,6 +161,7 @@ def test_after_a_kill_the_next_start_and_stop_leave_no_process(local):
 
 def test_ctrl_c_while_it_starts_leaves_no_process(local):
     for words in ("S3 server started", "making a new database", "PostgreSQL started"):
+        shutil.rmtree(local.state / "postgresql", ignore_errors=True)  # so that one is made again
         local.launch()
         local.wait_for(lambda said=words: said in local.output(), what=words)
         local.signal_group(signal.SIGINT)

@@ -31,6 +31,7 @@ FOLDERS = 300
 MANY = 300_000
 FEW = MANY // 10
 UPLOADED = 20_000
+STORED = {"uploaded", "skipped"}
 WAIT_SECONDS = 600.0
 MOST_GROWTH = 1.3
 """How much more memory ten times the files may take: next to none, but allocators vary."""
@@ -220,8 +221,8 @@ def test_many_files_are_uploaded_each_once_in_one_session(place, capsys):
         began = time.monotonic()
         daemon = station.start()
         station.wait_for(
-            lambda: states(station) == {"uploaded": UPLOADED},
-            what="all files uploaded",
+            lambda: {*states(station)} <= STORED and sum(states(station).values()) == UPLOADED,
+            what="all files stored",
             seconds=WAIT_SECONDS,
         )
         seconds = time.monotonic() - began
@@ -231,7 +232,11 @@ def test_many_files_are_uploaded_each_once_in_one_session(place, capsys):
         assert (last["files"], last["new"], last["changed"]) == (UPLOADED, 0, 0)
         (session,) = station.ledger.sessions()
         assert session["state"] == "ended"
-        assert session["files_uploaded"] == session["files_total"] == UPLOADED
+        assert session["files_total"] == UPLOADED
+        # rclone may answer 500 to a file that is among the first of its folder, and keep it all
+        # the same; the next attempt finds it there.
+        assert session["files_skipped"] == UPLOADED - session["files_uploaded"]
+        assert session["files_skipped"] <= 15 * len(daemon.logs("breaker_opened"))
         show(
             capsys,
             f"{UPLOADED:,} files uploaded in {seconds:.0f} s, {UPLOADED / seconds:.0f} files/s;"

@@ -323,11 +323,11 @@ class DeliveryConfig(_Settings):
     engine: Annotated[
         str,
         Setting(
-            OneOf(("boto3", "curl")),
-            "What sends the bytes.",
-            not_yet="uploads are sent by boto3",
+            OneOf(("curl", "boto3")),
+            "What sends small files: `curl` sends many at once from one thread. Large files, and "
+            "whatever is not plain, go through boto3 in any case.",
         ),
-    ] = "boto3"
+    ] = "curl"
 
     aws_profile: Annotated[
         str | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.keys import object_key
 from sensordrop.core.lifecycle import (
@@ -13,9 +15,79 @@ from sensordrop.core.lifecycle import (
     SameAsBefore,
     Unsettled,
 )
-from sensordrop.core.model import Claim
+from sensordrop.core.model import Claim, Fingerprint
 from sensordrop.engine.delivery import Delivery
 from sensordrop.ports import FileGoneError, OpenFile, RootMissingError, StopFlag
+
+
+class Attempt:
+    """The file of one claim, opened and compared before it is stored, and once more afterwards.
+
+    `begin`, then get `file` stored under `key`, then `judge`; `close` in any case.
+    """
+
+    file: OpenFile
+    key: str
+
+    def __init__(self, claim: Claim, delivery: Delivery) -> None:
+        self.claim = claim
+        self.delivery = delivery
+        self._stack = ExitStack()
+        self._before: Fingerprint | None = None
+
+    def begin(self) -> Outcome | None:
+        """Open the file and read it for its digests; an outcome means that this was all."""
+        settings = self.delivery.settings
+        if self._exchanged():
+            return FolderOffline()
+        try:
+            self.key = object_key(settings.s3_prefix, self.claim.path_text)
+            self.file = self._stack.enter_context(settings.source.open(self.claim.path))
+            return self._look_before()
+        except RootMissingError:
+            return FolderOffline()
+        except FileGoneError:
+            # Looked at again: the disk may have been taken away between the look above and the
+            # open.
+            return FolderOffline() if self._exchanged() else Gone()
+        except FailureError as error:
+            return Failed(failure=error.failure)
+
+    def judge(self, outcome: Outcome) -> Outcome:
+        """Look at the file once more: what changed meanwhile was not stored, whatever came of it.
+
+        That goes for a failure of the file too: bytes that changed on their way don't match what
+        was promised to the store, and the file is not to blame.
+        """
+        to_blame = not isinstance(outcome, Failed) or outcome.failure.scope is FailureScope.FILE
+        if not to_blame or isinstance(outcome, Interrupted):
+            return outcome
+        after = self.file.fingerprint()
+        if after != self._before:
+            return Unsettled(fingerprint=after, why="it changed while it was uploaded")
+        return outcome
+
+    def close(self) -> None:
+        """Close the file. May be repeated."""
+        self._stack.close()
+
+    def _exchanged(self) -> bool:
+        """Tell whether another file system is at the folder than the one that is known."""
+        known = self.delivery.device
+        return known is not None and self.delivery.settings.source.device() != known
+
+    def _look_before(self) -> Outcome | None:
+        before = self._before = self.file.fingerprint()
+        if before != self.claim.fingerprint:
+            return Unsettled(fingerprint=before, why="it changed after it was seen")
+        if self.delivery.settings.writer_check and self.file.being_written():
+            return Unsettled(fingerprint=before, why="somebody has it open for writing")
+        if self.file.digest() != before.size_bytes:
+            seen = self.file.fingerprint()
+            return Unsettled(fingerprint=seen, why="it changed while it was read")
+        if self.claim.predecessor_sha256 == self.file.sha256:
+            return self.judge(SameAsBefore())
+        return None
 
 
 def attempt(claim: Claim, delivery: Delivery, stop: StopFlag) -> Outcome:
@@ -24,56 +96,19 @@ def attempt(claim: Claim, delivery: Delivery, stop: StopFlag) -> Outcome:
     Blocks on the disk and the network. Everything that can go wrong with the file, the folder or
     the destination is an outcome; only a mistake in this program is raised.
     """
-    settings = delivery.settings
     if stop.is_set():
         return Interrupted()
-    if delivery.device is not None and settings.source.device() != delivery.device:
-        return FolderOffline()
+    trial = Attempt(claim, delivery)
     try:
-        key = object_key(settings.s3_prefix, claim.path_text)
-        with settings.source.open(claim.path) as file:
-            return _attempt_opened(claim, delivery, file, key, stop)
-    except RootMissingError:
-        return FolderOffline()
-    except FileGoneError:
-        # Looked at again: the disk may have been taken away between the look above and the open.
-        if delivery.device is not None and settings.source.device() != delivery.device:
-            return FolderOffline()
-        return Gone()
+        return trial.begin() or trial.judge(_stored(trial, stop))
+    finally:
+        trial.close()
+
+
+def _stored(trial: Attempt, stop: StopFlag) -> Outcome:
+    try:
+        return trial.delivery.settings.destination.store(trial.file, trial.key, stop)
     except FailureError as error:
         return Failed(failure=error.failure)
     except InterruptedAttemptError:
         return Interrupted()
-
-
-def _attempt_opened(
-    claim: Claim, delivery: Delivery, file: OpenFile, key: str, stop: StopFlag
-) -> Outcome:
-    before = file.fingerprint()
-    if before != claim.fingerprint:
-        return Unsettled(fingerprint=before, why="it changed after it was seen")
-    if delivery.settings.writer_check and file.being_written():
-        return Unsettled(fingerprint=before, why="somebody has it open for writing")
-    length = file.digest()
-    if length != before.size_bytes:
-        return Unsettled(fingerprint=file.fingerprint(), why="it changed while it was read")
-    outcome: Outcome
-    if claim.predecessor_sha256 == file.sha256:
-        outcome = SameAsBefore()
-    else:
-        outcome = _stored(delivery, file, key, stop)
-    after = file.fingerprint()
-    if after != before:
-        return Unsettled(fingerprint=after, why="it changed while it was uploaded")
-    return outcome
-
-
-def _stored(delivery: Delivery, file: OpenFile, key: str, stop: StopFlag) -> Outcome:
-    try:
-        return delivery.settings.destination.store(file, key, stop)
-    except FailureError as error:
-        if error.failure.scope is not FailureScope.FILE:
-            raise
-        # Whether the file itself is to blame is only known after one more look at it: bytes that
-        # changed on their way don't match what was promised to the store.
-        return Failed(failure=error.failure)

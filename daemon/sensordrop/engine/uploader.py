@@ -24,7 +24,7 @@ from sensordrop.core.model import Claim
 from sensordrop.engine.breakers import Breakers
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.engine.workers import Done, WorkerPool
+from sensordrop.engine.workers import Done, Pool, WorkerPool
 from sensordrop.ports import Clock, Commit, Ledger, StopFlag
 
 COMMIT_ROWS = 200
@@ -55,6 +55,7 @@ class Uploader:
         clock: Clock,
         deliveries: Sequence[Delivery],
         daemon_id: Callable[[], int],
+        make_pool: Callable[[int, StopFlag], Pool] = WorkerPool,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._ledger = ledger
@@ -66,7 +67,7 @@ class Uploader:
         self._by_id = {d.delivery_id: d for d in active}
         self._most_running = max((d.settings.max_workers for d in active), default=1)
         self._abandon = threading.Event()
-        self._pool = WorkerPool(self._most_running, self._abandon)
+        self._pool = make_pool(self._most_running, self._abandon)
         self._breakers = Breakers(clock, dice)
         self._patience = LedgerPatience("uploader", clock)
         self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}

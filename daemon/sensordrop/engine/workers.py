@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -25,6 +26,26 @@ class Done:
     claim: Claim
     delivery: Delivery
     outcome: Outcome
+
+
+class Pool(Protocol):
+    """Where the uploader sends claims to, and gets outcomes from."""
+
+    def submit(self, claim: Claim, delivery: Delivery) -> None:
+        """Give the pool a claim to work on."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return. Safe from every thread."""
+        ...
+
+    def collect(self, seconds: float) -> list[Done]:
+        """Wait for outcomes or a wake, at most so long; give all that are there."""
+        ...
+
+    def close(self) -> None:
+        """Let the threads end when their work is done. Does not wait for them."""
+        ...
 
 
 class WorkerPool:
@@ -61,6 +82,10 @@ class WorkerPool:
         except queue.Empty:
             return found
 
+    def put(self, done: Done) -> None:
+        """Hand over an outcome that was come to elsewhere. Safe from every thread."""
+        self._done.put(done)
+
     def close(self) -> None:
         """Let the threads end when their work is done. Does not wait for them."""
         for _ in self._threads:
@@ -75,13 +100,18 @@ class WorkerPool:
     def _attempt(self, claim: Claim, delivery: Delivery) -> Outcome:
         try:
             return attempt(claim, delivery, self._abandon)
-        except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours: it is told, counted
-            _log.exception("bug", delivery=delivery.name, path=claim.path_text)
-            return Failed(
-                failure=Failure(
-                    scope=FailureScope.FILE,
-                    error_class="bug",
-                    message=f"a mistake in sensordrop: {type(bug).__name__}: {bug}",
-                    hint="report it with the traceback from the journal",
-                )
-            )
+        except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours
+            return failed_by_a_bug(claim, delivery, bug)
+
+
+def failed_by_a_bug(claim: Claim, delivery: Delivery, bug: Exception) -> Failed:
+    """Tell a mistake of ours with its traceback, and make it a failure of the one file."""
+    _log.error("bug", delivery=delivery.name, path=claim.path_text, exc_info=bug)
+    return Failed(
+        failure=Failure(
+            scope=FailureScope.FILE,
+            error_class="bug",
+            message=f"a mistake in sensordrop: {type(bug).__name__}: {bug}",
+            hint="report it with the traceback from the journal",
+        )
+    )

@@ -80,6 +80,11 @@ class Bucket:
         """Whether `Content-MD5` goes out with the bytes: the one digest that most stores check."""
         return not self.amazon
 
+    @property
+    def understands_condition(self) -> bool:
+        """Whether the store takes "only if nothing is there"; whether it honours it is not said."""
+        return self._condition_on_put.understood
+
     def tried(self, verb: str, object_key: str) -> str:
         """Say what is being tried, on what, for messages."""
         endpoint = shown(self._connected().meta.endpoint_url)

@@ -55,6 +55,8 @@ class S3Settings:
     max_connections: int = 15
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 60.0
+    engine: Literal["curl", "boto3"] = "curl"
+    """What sends small files: libcurl, many at once in one thread, or boto3, one per thread."""
     ladder_download: bool = True
     """Whether an object of unknown content is downloaded and hashed; else it counts as other."""
 
@@ -125,6 +127,7 @@ def _client(
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=settings.max_connections,
             tcp_keepalive=True,
+            signature_version="s3v4",
             proxies=_proxies(settings.proxy, endpoint_url),
             # We send our own digests as plain headers. What botocore would add by itself, a
             # checksum behind the body, fails on several stores over HTTPS.
@@ -142,12 +145,13 @@ def _client(
 def _proxies(proxy: str | None, endpoint_url: str | None) -> Any:
     if proxy is not None:
         return {"http": proxy, "https": proxy}
-    if endpoint_url is not None and _is_loopback(urlsplit(endpoint_url).hostname or ""):
+    if endpoint_url is not None and is_loopback(urlsplit(endpoint_url).hostname or ""):
         return {}  # whatever the environment says: no proxy can reach our own machine
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -26,11 +26,12 @@ from sensordrop.adapters.s3.multipart import (
 )
 from sensordrop.adapters.s3.options import options_for
 from sensordrop.adapters.s3.probe import identity, probe
+from sensordrop.adapters.s3.quick import QUICK_LIMIT_BYTES, QuickWay
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import Receipt, StoreCheck
-from sensordrop.ports import Content, StopFlag
+from sensordrop.ports import Content, QuickSteps, StopFlag
 
 WHOLE_LIMIT_BYTES = MIB
 """Files up to this size are sent as one block; larger ones can be broken off when we stop."""
@@ -44,6 +45,7 @@ class S3Destination:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._bucket = Bucket(settings)
+        self._quick = QuickWay(settings) if settings.engine == "curl" else None
 
     def store(self, content: Content, object_key: str, stop: StopFlag) -> Stored | AlreadyStored:
         """See `Destination.store`."""
@@ -57,6 +59,21 @@ class S3Destination:
             tried = self._bucket.tried("storing", object_key)
             raise FailureError(failure("conflict", tried, f"the conflict copy's key is {beside}"))
         return stored
+
+    def quick(self, content: Content, object_key: str) -> QuickSteps | None:
+        """See `Destination.quick`."""
+        limit = min(QUICK_LIMIT_BYTES, self._settings.multipart_threshold_bytes - 1)
+        if self._quick is None or content.size_bytes > limit:
+            return None
+        amazon = self._bucket.amazon
+        return self._quick.steps(
+            content,
+            object_key,
+            amazon=amazon,
+            sends_checksums=self._bucket.sends_checksums,
+            look_first=not amazon,
+            condition=self._bucket.understands_condition,
+        )
 
     def probe(self) -> str:
         """See `Destination.probe`."""
