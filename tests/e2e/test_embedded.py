@@ -137,8 +137,8 @@ def test_every_orderly_end_leaves_no_process_and_the_address_stays(local):
         assert local.processes() == []
     assert len(addresses) == 1
     local.start()
+    local.wait_for(lambda: len(local.stored()) == 120, what="all that was dropped is stored")
     wait_for_counts(local, pending=0, settling=0, uploading=0)
-    assert len(local.stored()) == 120
     assert local.stop() == 0
     assert local.processes() == []
 
