@@ -29,11 +29,13 @@ from sensordrop.core.selection import Selection
 from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
+from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.tidier import Tidier
 from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
-from sensordrop.engine.workers import Pool, WorkerPool
+from sensordrop.engine.workers import Pool
 from sensordrop.ports import DeliveryBinding, EnrollRules, Finder, Registration, StopFlag
 from sensordrop.version import VERSION
 
@@ -209,11 +211,6 @@ def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
     return WalkFinder
 
 
-def _transfer_pool(size: int, abandon: StopFlag) -> Pool:
-    lane = CurlLane(LaneSettings(most_connections=size))
-    return TransferPool(WorkerPool(size, abandon), lane, abandon)
-
-
 class Daemon:
     """sensordropd's services on one ledger, from registering to the end."""
 
@@ -296,7 +293,7 @@ class Daemon:
             clock=self._clock,
             deliveries=deliveries,
             daemon_id=self._daemon_id,
-            make_pool=_transfer_pool,
+            make_pool=self._transfer_pool,
         )
         scout = Scout(
             ledger=self._ledger,
@@ -314,15 +311,26 @@ class Daemon:
             register_again=lambda: self.register(crashed=False),
             wake_uploader=uploader.wake,
         )
+        tidier = Tidier(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
         services = [
             Service(name="scout", run=scout.run, wake=bell.ring),
             Service(name="uploader", run=uploader.run, wake=uploader.wake),
             Service(name="janitor", run=janitor.run, wake=janitor.wake),
+            Service(name="tidier", run=tidier.run, wake=tidier.wake),
         ]
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
             services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))
         return services
+
+    def _transfer_pool(self, size: int, abandon: StopFlag) -> Pool:
+        return TransferPool(
+            size,
+            abandon,
+            make_lane=lambda most: CurlLane(LaneSettings(most_connections=most)),
+            make_journal=lambda claim: LedgerParts(self._ledger, claim),
+            close_thread=self._ledger.close_own,
+        )
 
     def _daemon_id(self) -> int:
         assert self._registration is not None

@@ -7,7 +7,7 @@ raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -160,6 +160,29 @@ class Watcher(Protocol):
 # --- reading ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DigestPlan:
+    """Which digests a destination wants of a file beside the SHA-256 of all of it.
+
+    `piece_bytes`: the file goes out in pieces of this size, and each wants digests of its own.
+    """
+
+    md5: bool = True
+    piece_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pieces:
+    """Digests of a file's consecutive pieces, each `piece_bytes` long, the last one shorter.
+
+    `md5s` is empty where the plan asked for no MD5.
+    """
+
+    piece_bytes: int
+    sha256s: Sequence[bytes]
+    md5s: Sequence[bytes]
+
+
 class RootMissingError(Exception):
     """The delivery's folder itself is not there, or is not a folder."""
 
@@ -183,7 +206,12 @@ class OpenFile(Protocol):
 
     @property
     def md5(self) -> bytes:
-        """MD5 of the same bytes."""
+        """MD5 of the same bytes; where `digest` was not asked for it, the file is read again."""
+        ...
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """Digests of the file's pieces, where `digest` was asked for them."""
         ...
 
     def open(self) -> AbstractContextManager[BinaryIO]:
@@ -198,10 +226,10 @@ class OpenFile(Protocol):
         """Tell whether somebody holds the file open for writing, where the system can say."""
         ...
 
-    def digest(self) -> int:
-        """Read the file once for its digests; give the number of bytes read.
+    def digest(self, plan: DigestPlan, stop: StopFlag) -> int:
+        """Read the file once for all its digests; give the number of bytes read.
 
-        Blocks on the disk. Raises FailureError.
+        Blocks on the disk. Raises FailureError, and InterruptedAttemptError when `stop` is set.
         """
         ...
 
@@ -250,7 +278,15 @@ class Content(Protocol):
 
     @property
     def md5(self) -> bytes:
-        """MD5 of the same bytes: for stores that check nothing else, and for their ETags."""
+        """MD5 of the same bytes: for stores that check nothing else, and for their ETags.
+
+        Where it was not planned for, asking for it reads the file again.
+        """
+        ...
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """Digests of the pieces that the content goes out in, where they were planned for."""
         ...
 
     def open(self) -> AbstractContextManager[BinaryIO]:
@@ -307,6 +343,10 @@ class Lane(Protocol):
         """Make a waiting `step` return. Safe from every thread."""
         ...
 
+    def drop(self, ticket: int) -> None:
+        """Break off one request; no answer will come. One that is not running is no mistake."""
+        ...
+
     def abandon(self) -> list[int]:
         """Break off all that is running; give the tickets."""
         ...
@@ -316,10 +356,123 @@ class Lane(Protocol):
         ...
 
 
+class Flight(Protocol):
+    """The requests that belong to one attempt, sent by somebody else's thread.
+
+    Belongs to one thread. Leaving it breaks off what still runs, and waits until nothing of it
+    reads a body any more: only then may the file be closed.
+    """
+
+    def start(self, number: int, make: Callable[[], HttpRequest]) -> None:
+        """Have a request sent when there is room; `wait` gives its answer under the number.
+
+        `make` is called on the sender's thread just before the request goes out, so that a
+        signature is fresh. Never blocks.
+        """
+        ...
+
+    def wait(self, seconds: float) -> list[tuple[int, HttpAnswer]]:
+        """Wait for answers, at most so long; give all that are there.
+
+        Raises what `make` raised, and InterruptedAttemptError when the sender is ending.
+        """
+        ...
+
+
+class Sender(Protocol):
+    """Sends requests for threads that wait for them. Safe from every thread."""
+
+    def flight(self, stop: StopFlag) -> AbstractContextManager[Flight]:
+        """Give a thread a place to send its requests from. `stop` ends its waits."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandedPart:
+    """One part of an upload that the store has. Numbers begin at 1; the ETag has no quotes."""
+
+    number: int
+    size_bytes: int
+    sha256: bytes
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedUpload:
+    """An upload in parts that was begun for a file and is not known to have ended.
+
+    `remote_id` is the store's name for it; None: the store was asked for one, and whether it
+    gave one is not known.
+    """
+
+    record_id: int
+    object_key: str
+    remote_id: str | None
+    sha256: bytes
+    size_bytes: int
+    part_bytes: int
+    begun_at: datetime
+    parts: Sequence[LandedPart] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StaleUpload:
+    """An upload in parts that nobody goes on with. `known` are the store's names of all uploads
+    of the same key that the ledger knows.
+    """
+
+    delivery_id: int
+    upload: UnfinishedUpload
+    known: Sequence[str]
+
+
+class PartsJournal(Protocol):
+    """Where uploads in parts of one file are written down, so that a later attempt goes on.
+
+    Belongs to one thread; blocks on the ledger.
+    """
+
+    def unfinished(self) -> Sequence[UnfinishedUpload]:
+        """Give what earlier attempts on this file left. Raises InterruptedAttemptError."""
+        ...
+
+    def begin(self, object_key: str, content: Content, part_bytes: int) -> int:
+        """Write down that an upload is about to be begun; give the record's id.
+
+        Before the store is asked, so that none of ours is ever unknown to us. Raises
+        InterruptedAttemptError where the ledger can't be reached: the file waits.
+        """
+        ...
+
+    def named(self, record_id: int, remote_id: str) -> None:
+        """Write down what the store calls the upload. Raises InterruptedAttemptError."""
+        ...
+
+    def landed(self, record_id: int, parts: Sequence[LandedPart]) -> None:
+        """Write down parts that the store has. Where that fails they may be sent again."""
+        ...
+
+    def forget(self, record_id: int) -> None:
+        """Take an upload off the list: it ended, or the store no longer knows it."""
+        ...
+
+
 class Destination(Protocol):
     """A place that keeps objects. S3 is the first; others follow behind the same interface."""
 
-    def store(self, content: Content, object_key: str, stop: StopFlag) -> Stored | AlreadyStored:
+    def digest_plan(self, size_bytes: int) -> DigestPlan:
+        """Say which digests are wanted of a file of this size. Never blocks."""
+        ...
+
+    def store(
+        self,
+        content: Content,
+        object_key: str,
+        stop: StopFlag,
+        *,
+        sender: Sender | None = None,
+        journal: PartsJournal | None = None,
+    ) -> Stored | AlreadyStored:
         """Get the content stored under the key, never over other content.
 
         Where the key holds other content already, the content goes beside it under the conflict
@@ -329,6 +482,9 @@ class Destination(Protocol):
         Blocks on the network, bounded by time-outs; safe from many threads; may be repeated: the
         same content under the same key is stored once. Raises FailureError, classified, and
         InterruptedAttemptError when `stop` ended it. Tries once: retrying is the engine's.
+
+        The bytes go through `sender` where there is one. With a `journal`, a large file's parts
+        that landed are not sent again after a failure, a stop or a crash.
         """
         ...
 
@@ -338,6 +494,16 @@ class Destination(Protocol):
         None where this destination, or what is known of it so far, needs `store`. Asking blocks
         on nothing but a rare refresh of credentials. The steps raise FailureError, classified;
         they compare what the store answers with what was sent, like `store`.
+        """
+        ...
+
+    def discard(self, upload: UnfinishedUpload, known: Collection[str] = ()) -> None:
+        """Throw away an upload in parts that nobody will finish; one that is gone is no failure.
+
+        Where the upload's `remote_id` is not known, those of its key that were begun when it was
+        are thrown away, except the `known` ones.
+
+        Blocks on the network. Raises FailureError.
         """
         ...
 
@@ -590,6 +756,38 @@ class Ledger(Protocol):
 
         An action whose claim was lost meanwhile is dropped. `now` is the clock against which the
         actions' times were set.
+        """
+        ...
+
+    def unfinished_uploads(self, upload_id: int) -> list[UnfinishedUpload]:
+        """Give the uploads in parts that were begun for a file, oldest first, with their parts."""
+        ...
+
+    def begin_upload(
+        self, claim: Claim, *, object_key: str, sha256: bytes, size_bytes: int, part_bytes: int
+    ) -> int:
+        """Write down that an upload in parts is about to be begun; give the record's id."""
+        ...
+
+    def name_upload(self, record_id: int, remote_id: str) -> None:
+        """Write down what the store calls an upload in parts."""
+        ...
+
+    def land_parts(self, record_id: int, parts: Sequence[LandedPart]) -> None:
+        """Write down parts that the store has; a number that is known is replaced."""
+        ...
+
+    def forget_upload(self, record_id: int) -> None:
+        """Take an upload in parts off the list, with its parts."""
+        ...
+
+    def stale_uploads(
+        self, delivery_ids: Sequence[int], *, kept_seconds: float
+    ) -> list[StaleUpload]:
+        """Give uploads in parts that nobody goes on with; some at a time.
+
+        Those of files that are finished, and those on which nothing landed for `kept_seconds`.
+        Never one whose file is being worked on.
         """
         ...
 

@@ -28,6 +28,7 @@ import boto3
 from botocore.config import Config
 
 from sensordrop.adapters.s3 import S3Settings
+from sensordrop.ports import Pieces
 
 BUCKET = "field-data"
 ACCESS_KEY = "LOCALTESTKEY"
@@ -46,6 +47,7 @@ class FileContent:
     size_bytes: int = field(init=False)
     sha256: bytes = field(init=False)
     md5: bytes = field(init=False)
+    pieces: Pieces | None = None
 
     def __post_init__(self) -> None:
         data = self.path.read_bytes()
@@ -67,6 +69,7 @@ class BrokenContent:
     size_bytes: int
     sha256: bytes = bytes(32)
     md5: bytes = bytes(16)
+    pieces: Pieces | None = None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:

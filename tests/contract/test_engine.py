@@ -35,7 +35,7 @@ from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.uploader import Uploader
-from sensordrop.ports import Commit, EnrollRules
+from sensordrop.ports import Commit, DigestPlan, EnrollRules
 
 PATIENCE_SECONDS = 30.0
 QUICK = EnrollRules(selection=Selection(), sensor_level=1, quiet_seconds=0.3)
@@ -49,10 +49,13 @@ class Store:
         self.failure = failure
         self.gates = [threading.Event() for _ in range(gates)]
 
+    def digest_plan(self, size_bytes):
+        return DigestPlan()
+
     def quick(self, content, object_key):
         return None
 
-    def store(self, content, object_key, stop):
+    def store(self, content, object_key, stop, *, sender=None, journal=None):
         self.calls += 1
         if self.calls <= len(self.gates):
             assert self.gates[self.calls - 1].wait(PATIENCE_SECONDS)

@@ -10,14 +10,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from sensordrop.adapters.source import IN_MEMORY_BYTES, FolderSource, classified
-from sensordrop.core.failure import FailureError, FailureScope
+from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.model import EntryType
-from sensordrop.ports import FileGoneError, RootMissingError
+from sensordrop.ports import DigestPlan, FileGoneError, RootMissingError
+
+GO_ON = threading.Event()
+"""A stop flag that nobody sets."""
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_digests_are_those_of_the_bytes_and_reading_again_gives_the_same(root, s
     content = os.urandom(size)
     (root / "f").write_bytes(content)
     with source.open(b"f") as file:
-        assert file.digest() == size
+        assert file.digest(DigestPlan(), GO_ON) == size
         assert file.sha256 == hashlib.sha256(content).digest()
         assert file.md5 == hashlib.md5(content).digest()
         for _ in range(2):
@@ -64,10 +68,34 @@ def test_digests_are_those_of_the_bytes_and_reading_again_gives_the_same(root, s
                 assert reader.read(2) == content[1:3]
 
 
+@pytest.mark.parametrize("md5", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 1_000_000, 3_000_000, 3_000_001, 9_500_000])
+def test_pieces_have_digests_of_their_own(root, source, size, md5):
+    content = os.urandom(size)
+    (root / "f").write_bytes(content)
+    cut = [content[at : at + 1_500_000] for at in range(0, size, 1_500_000)]
+    with source.open(b"f") as file:
+        file.digest(DigestPlan(md5=md5, piece_bytes=1_500_000), GO_ON)
+        assert file.pieces is not None
+        assert list(file.pieces.sha256s) == [hashlib.sha256(piece).digest() for piece in cut]
+        expected = [hashlib.md5(piece).digest() for piece in cut] if md5 else []
+        assert list(file.pieces.md5s) == expected
+        assert file.sha256 == hashlib.sha256(content).digest()
+        assert file.md5 == hashlib.md5(content).digest(), "it is there for whoever asks"
+
+
+def test_hashing_a_file_can_be_broken_off(root, source):
+    (root / "f").write_bytes(b"sound")
+    stop = threading.Event()
+    stop.set()
+    with source.open(b"f") as file, pytest.raises(InterruptedAttemptError):
+        file.digest(DigestPlan(), stop)
+
+
 def test_a_small_file_is_sent_as_it_was_hashed(root, source):
     (root / "f").write_bytes(b"before")
     with source.open(b"f") as file:
-        file.digest()
+        file.digest(DigestPlan(), GO_ON)
         (root / "f").write_bytes(b"later!")
         with file.open() as reader:
             assert reader.read() == b"before"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from s3_servers import Reply
 
@@ -24,6 +24,13 @@ class Request:
     method: str
     path: str
     status: int
+    query: str = ""
+
+    @property
+    def part(self) -> int | None:
+        """Which part of an upload it sent."""
+        found = parse_qs(self.query).get("partNumber")
+        return int(found[0]) if found and self.method == "PUT" else None
 
 
 class Wire:
@@ -123,6 +130,9 @@ class GoBetween:
         self.requests: list[Request] = []
         self.waiting = 0
         """Uploads that wait at the gate."""
+        self._lock = threading.Lock()
+        self.busy = 0
+        """Requests that are being passed on, or held."""
         self.gate = threading.Event()
         self.gate.set()
         self.refuse = refuse
@@ -133,14 +143,30 @@ class GoBetween:
             protocol_version = "HTTP/1.1"
 
             def handle_any(self) -> None:
+                outer.count(busy=1)
+                try:
+                    self.pass_on()
+                except OSError:
+                    self.close_connection = True  # whoever asked is gone: the kill that was meant
+                finally:
+                    outer.count(busy=-1)
+
+            def pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 path = unquote(urlsplit(self.path).path, errors="surrogateescape")
                 if self.command in ("PUT", "POST"):
-                    outer.waiting += 1
+                    outer.count(waiting=1)
                     outer.gate.wait()
-                    outer.waiting -= 1
+                    outer.count(waiting=-1)
                 reply = outer.refuse(self.command, path) or self._ask(body)
-                outer.requests.append(Request(method=self.command, path=path, status=reply.status))
+                outer.requests.append(
+                    Request(
+                        method=self.command,
+                        path=path,
+                        status=reply.status,
+                        query=urlsplit(self.path).query,
+                    )
+                )
                 self.send_response_only(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
@@ -176,6 +202,12 @@ class GoBetween:
         self._thread.start()
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
 
+    def count(self, *, busy: int = 0, waiting: int = 0) -> None:
+        """Count requests in and out: many threads do."""
+        with self._lock:
+            self.busy += busy
+            self.waiting += waiting
+
     def puts(self, ending: str = "") -> list[str]:
         """Give the paths of all uploads that the server took, in their order."""
         return [
@@ -183,6 +215,11 @@ class GoBetween:
             for each in self.requests
             if each.method == "PUT" and each.status == 200 and each.path.endswith(ending)
         ]
+
+    def parts(self) -> list[int]:
+        """Give the numbers of all parts that the server took, sorted."""
+        taken = [each.part for each in self.requests if each.status == 200]
+        return sorted(part for part in taken if part is not None)
 
     def __enter__(self) -> Self:
         return self

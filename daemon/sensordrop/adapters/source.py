@@ -18,10 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sensordrop.core.failure import Failure, FailureError, FailureScope
+from sensordrop.core.failure import (
+    Failure,
+    FailureError,
+    FailureScope,
+    InterruptedAttemptError,
+)
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import EntryType, Fingerprint, Sighting
-from sensordrop.ports import FileGoneError, RootMissingError
+from sensordrop.ports import DigestPlan, FileGoneError, Pieces, RootMissingError, StopFlag
 
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """Files up to this size are read once and sent from memory; larger ones are read twice."""
@@ -147,7 +152,8 @@ class OpenedFile:
         self._path = path
         self._memory: bytes | None = None
         self._sha256 = b""
-        self._md5 = b""
+        self._md5: bytes | None = None
+        self._pieces: Pieces | None = None
         self.size_bytes = os.fstat(descriptor).st_size
 
     @property
@@ -157,8 +163,18 @@ class OpenedFile:
 
     @property
     def md5(self) -> bytes:
-        """MD5 of the same bytes."""
+        """MD5 of the same bytes; where it was not asked for, the file is read again."""
+        if self._md5 is None:
+            md5 = hashlib.md5(usedforsecurity=False)
+            for block in self._blocks():
+                md5.update(block)
+            self._md5 = md5.digest()
         return self._md5
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """Digests of the file's pieces, where `digest` was asked for them."""
+        return self._pieces
 
     def fingerprint(self) -> Fingerprint:
         """Tell the file's size and times as they are now."""
@@ -180,32 +196,43 @@ class OpenedFile:
         fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return False
 
-    def digest(self) -> int:
-        """Read the file once for its digests and give the number of bytes that were read.
+    def digest(self, plan: DigestPlan, stop: StopFlag) -> int:
+        """Read the file once for all its digests and give the number of bytes that were read.
 
         A small file stays in memory, so that what is sent is what was hashed. Raises
-        FailureError.
+        FailureError, and InterruptedAttemptError when `stop` is set.
         """
         keep = self.size_bytes <= IN_MEMORY_BYTES
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        pieces: list[bytes] = []
+        whole = _Hashes(md5=plan.md5)
+        pieces = None if plan.piece_bytes is None else _PieceHashes(plan.piece_bytes, plan.md5)
+        kept: list[bytes] = []
         length = 0
+        for block in self._blocks():
+            if stop.is_set():
+                raise InterruptedAttemptError
+            length += len(block)
+            whole.update(block)
+            if pieces is not None:
+                pieces.update(block)
+            if keep:
+                kept.append(block)
+                keep = length <= IN_MEMORY_BYTES
+        self._memory = b"".join(kept) if keep else None
+        self._sha256, self._md5 = whole.digests()
+        self._pieces = None if pieces is None else pieces.result()
+        return length
+
+    def _blocks(self) -> Iterator[bytes]:
+        at = 0
         while True:
             try:
-                piece = os.pread(self._descriptor, READ_BYTES, length)
+                block = os.pread(self._descriptor, READ_BYTES, at)
             except OSError as error:
                 raise classified(error, self._path, "read") from error
-            if not piece:
-                break
-            length += len(piece)
-            sha256.update(piece)
-            md5.update(piece)
-            if keep:
-                pieces.append(piece)
-                keep = length <= IN_MEMORY_BYTES
-        self._memory = b"".join(pieces) if keep else None
-        self._sha256, self._md5 = sha256.digest(), md5.digest()
-        return length
+            if not block:
+                return
+            at += len(block)
+            yield block
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -215,6 +242,57 @@ class OpenedFile:
             return
         with io.BufferedReader(_Reader(self._descriptor, self._path), READ_BYTES) as reader:
             yield reader
+
+
+class _Hashes:
+    """SHA-256 of a run of bytes, and MD5 where it is wanted."""
+
+    def __init__(self, *, md5: bool) -> None:
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+
+    def update(self, block: bytes | memoryview) -> None:
+        self._sha256.update(block)
+        if self._md5 is not None:
+            self._md5.update(block)
+
+    def digests(self) -> tuple[bytes, bytes | None]:
+        return self._sha256.digest(), None if self._md5 is None else self._md5.digest()
+
+
+class _PieceHashes:
+    """The same for consecutive pieces of one length, from blocks of any length."""
+
+    def __init__(self, piece_bytes: int, md5: bool) -> None:
+        self._piece_bytes = piece_bytes
+        self._wants_md5 = md5
+        self._current = _Hashes(md5=md5)
+        self._left = piece_bytes
+        self._sha256s: list[bytes] = []
+        self._md5s: list[bytes] = []
+
+    def update(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            now = view[: self._left]
+            self._current.update(now)
+            self._left -= len(now)
+            view = view[len(now) :]
+            if not self._left:
+                self._end_piece()
+
+    def result(self) -> Pieces:
+        if self._left < self._piece_bytes:
+            self._end_piece()
+        return Pieces(piece_bytes=self._piece_bytes, sha256s=self._sha256s, md5s=self._md5s)
+
+    def _end_piece(self) -> None:
+        sha256, md5 = self._current.digests()
+        self._sha256s.append(sha256)
+        if md5 is not None:
+            self._md5s.append(md5)
+        self._current = _Hashes(md5=self._wants_md5)
+        self._left = self._piece_bytes
 
 
 class _Reader(io.RawIOBase):

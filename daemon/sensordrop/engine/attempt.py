@@ -17,7 +17,14 @@ from sensordrop.core.lifecycle import (
 )
 from sensordrop.core.model import Claim, Fingerprint
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import FileGoneError, OpenFile, RootMissingError, StopFlag
+from sensordrop.ports import (
+    FileGoneError,
+    OpenFile,
+    PartsJournal,
+    RootMissingError,
+    Sender,
+    StopFlag,
+)
 
 
 class Attempt:
@@ -29,14 +36,18 @@ class Attempt:
     file: OpenFile
     key: str
 
-    def __init__(self, claim: Claim, delivery: Delivery) -> None:
+    def __init__(self, claim: Claim, delivery: Delivery, stop: StopFlag) -> None:
         self.claim = claim
         self.delivery = delivery
+        self._stop = stop
         self._stack = ExitStack()
         self._before: Fingerprint | None = None
 
     def begin(self) -> Outcome | None:
-        """Open the file and read it for its digests; an outcome means that this was all."""
+        """Open the file and read it for its digests; an outcome means that this was all.
+
+        Raises InterruptedAttemptError when the stop flag was set meanwhile.
+        """
         settings = self.delivery.settings
         if self._exchanged():
             return FolderOffline()
@@ -82,7 +93,8 @@ class Attempt:
             return Unsettled(fingerprint=before, why="it changed after it was seen")
         if self.delivery.settings.writer_check and self.file.being_written():
             return Unsettled(fingerprint=before, why="somebody has it open for writing")
-        if self.file.digest() != before.size_bytes:
+        plan = self.delivery.settings.destination.digest_plan(before.size_bytes)
+        if self.file.digest(plan, self._stop) != before.size_bytes:
             seen = self.file.fingerprint()
             return Unsettled(fingerprint=seen, why="it changed while it was read")
         if self.claim.predecessor_sha256 == self.file.sha256:
@@ -90,7 +102,14 @@ class Attempt:
         return None
 
 
-def attempt(claim: Claim, delivery: Delivery, stop: StopFlag) -> Outcome:
+def attempt(
+    claim: Claim,
+    delivery: Delivery,
+    stop: StopFlag,
+    *,
+    sender: Sender | None = None,
+    journal: PartsJournal | None = None,
+) -> Outcome:
     """Try once to get a file stored and say what came of it.
 
     Blocks on the disk and the network. Everything that can go wrong with the file, the folder or
@@ -98,17 +117,16 @@ def attempt(claim: Claim, delivery: Delivery, stop: StopFlag) -> Outcome:
     """
     if stop.is_set():
         return Interrupted()
-    trial = Attempt(claim, delivery)
+    trial = Attempt(claim, delivery, stop)
+    store = delivery.settings.destination.store
     try:
-        return trial.begin() or trial.judge(_stored(trial, stop))
-    finally:
-        trial.close()
-
-
-def _stored(trial: Attempt, stop: StopFlag) -> Outcome:
-    try:
-        return trial.delivery.settings.destination.store(trial.file, trial.key, stop)
+        outcome = trial.begin()
+        if outcome is not None:
+            return outcome
+        return trial.judge(store(trial.file, trial.key, stop, sender=sender, journal=journal))
     except FailureError as error:
-        return Failed(failure=error.failure)
+        return trial.judge(Failed(failure=error.failure))
     except InterruptedAttemptError:
         return Interrupted()
+    finally:
+        trial.close()

@@ -37,10 +37,11 @@ POLL_SECONDS = 5.0
 """How often the ledger is asked for work that nobody rang for (a retry by hand, another host)."""
 BLOCKED_SECONDS = 0.5
 """How often a delivery with an open breaker is looked at for its next probe."""
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 1.0
 """How long running uploads may go on after the stop before they are broken off."""
-GIVE_UP_SECONDS = 20.0
-"""How long the uploader waits for its threads at all; then their claims are given back."""
+GIVE_UP_SECONDS = 4.0
+"""How long the uploader waits for its threads at all; then their claims are given back. Beyond
+the bytes, which stop at once, a small request to the store may still want its answer."""
 
 _log = structlog.get_logger()
 

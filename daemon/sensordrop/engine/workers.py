@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from sensordrop.core.lifecycle import Failed, Outcome
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import attempt
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import StopFlag
+from sensordrop.ports import PartsJournal, Sender, StopFlag
 
 _log = structlog.get_logger()
 
@@ -51,8 +52,23 @@ class Pool(Protocol):
 class WorkerPool:
     """A fixed number of daemonic threads. Outcomes and rings come out of one queue."""
 
-    def __init__(self, size: int, abandon: StopFlag) -> None:
+    def __init__(
+        self,
+        size: int,
+        abandon: StopFlag,
+        *,
+        sender: Sender | None = None,
+        make_journal: Callable[[Claim], PartsJournal] | None = None,
+        close_thread: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begin the threads. `close_thread` is called in each of them when it ends."""
         self._abandon = abandon
+        self._sender = sender
+        self._make_journal = make_journal
+        self._close_thread = close_thread
+        self._left = size
+        self._left_lock = threading.Lock()
+        self._then: Callable[[], None] = lambda: None
         self._jobs: queue.SimpleQueue[tuple[Claim, Delivery] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
         self._threads = [
@@ -86,8 +102,12 @@ class WorkerPool:
         """Hand over an outcome that was come to elsewhere. Safe from every thread."""
         self._done.put(done)
 
-    def close(self) -> None:
-        """Let the threads end when their work is done. Does not wait for them."""
+    def close(self, then: Callable[[], None] = lambda: None) -> None:
+        """Let the threads end when their work is done. Does not wait for them.
+
+        `then` is called by the last one of them.
+        """
+        self._then = then
         for _ in self._threads:
             self._jobs.put(None)
 
@@ -96,10 +116,17 @@ class WorkerPool:
             claim, delivery = job
             outcome = self._attempt(claim, delivery)
             self._done.put(Done(claim=claim, delivery=delivery, outcome=outcome))
+        self._close_thread()
+        with self._left_lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._then()
 
     def _attempt(self, claim: Claim, delivery: Delivery) -> Outcome:
         try:
-            return attempt(claim, delivery, self._abandon)
+            journal = self._make_journal(claim) if self._make_journal else None
+            return attempt(claim, delivery, self._abandon, sender=self._sender, journal=journal)
         except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours
             return failed_by_a_bug(claim, delivery, bug)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.enrollment import Enrollment
 from sensordrop.adapters.ledger.migrate import check, migrate
+from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.work import Work
@@ -17,7 +18,7 @@ FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
 
 
-class PostgresLedger(Enrollment, Work, Registry):
+class PostgresLedger(Enrollment, Work, Multiparts, Registry):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
     def __init__(
@@ -31,6 +32,7 @@ class PostgresLedger(Enrollment, Work, Registry):
         connections = Connections(dsn, revive=revive, application_name=started_by)
         Enrollment.__init__(self, connections, origin=origin, started_by=started_by)
         Work.__init__(self, connections)
+        Multiparts.__init__(self, connections)
         Registry.__init__(self, connections)
 
     def migrate(self) -> list[str]:

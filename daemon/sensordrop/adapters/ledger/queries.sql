@@ -690,6 +690,63 @@ RETURNING s.files_total, s.files_uploaded, s.files_skipped, s.files_failed, s.fi
 -- A session in which nothing came to be on the books leaves no row.
 DELETE FROM sync_sessions WHERE id = %(session_id)s AND files_total = 0;
 
+-- name: unfinished_uploads
+-- Gives the uploads in parts that were begun for a file, each with the parts that landed.
+SELECT m.id, m.object_key, m.remote_id, m.sha256, m.size_bytes, m.part_bytes, m.begun_at,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                   p.number, p.size_bytes, encode(p.sha256, 'hex'), p.etag) ORDER BY p.number), '[]')
+        FROM multipart_parts AS p WHERE p.multipart_id = m.id) AS parts
+FROM multipart_uploads AS m
+WHERE m.upload_id = %(upload_id)s
+ORDER BY m.id;
+
+-- name: begin_upload
+-- Writes down that the store is about to be asked for an upload in parts.
+INSERT INTO multipart_uploads
+       (upload_id, delivery_id, destination_id, object_key, sha256, size_bytes, part_bytes)
+SELECT u.id, u.delivery_id, u.destination_id,
+       %(object_key)s, %(sha256)s, %(size_bytes)s, %(part_bytes)s
+FROM file_uploads AS u WHERE u.id = %(upload_id)s
+RETURNING id;
+
+-- name: name_upload
+-- Writes down what the store calls it.
+UPDATE multipart_uploads SET remote_id = %(remote_id)s, touched_at = now()
+WHERE id = %(record_id)s;
+
+-- name: land_parts
+-- Writes down parts that the store has, unless somebody took the upload off the list meanwhile.
+WITH upload AS (
+    UPDATE multipart_uploads SET touched_at = now() WHERE id = %(record_id)s RETURNING id
+)
+INSERT INTO multipart_parts AS p (multipart_id, number, size_bytes, sha256, etag)
+SELECT upload.id, t.number, t.size_bytes, decode(t.sha256, 'hex'), t.etag
+FROM upload, jsonb_to_recordset(%(parts)s)
+             AS t(number integer, size_bytes bigint, sha256 text, etag text)
+ON CONFLICT (multipart_id, number) DO UPDATE
+SET size_bytes = excluded.size_bytes, sha256 = excluded.sha256, etag = excluded.etag;
+
+-- name: forget_upload
+-- Takes an upload in parts off the list; its parts go with it.
+DELETE FROM multipart_uploads WHERE id = %(record_id)s;
+
+-- name: stale_uploads
+-- Finds uploads in parts that nobody goes on with: their file is finished, or nothing landed for
+-- long. One whose file is claimed is being worked on.
+SELECT m.delivery_id,
+       ARRAY(SELECT k.remote_id FROM multipart_uploads AS k
+             WHERE k.destination_id = m.destination_id AND k.object_key = m.object_key
+               AND k.remote_id IS NOT NULL) AS known,
+       m.id, m.object_key, m.remote_id, m.sha256, m.size_bytes, m.part_bytes,
+       m.begun_at, '[]'::jsonb AS parts
+FROM multipart_uploads AS m
+LEFT JOIN upload_queue AS q ON q.upload_id = m.upload_id
+WHERE m.delivery_id = ANY(%(delivery_ids)s)
+  AND q.claimed_by IS NULL
+  AND (q.upload_id IS NULL OR m.touched_at < now() - make_interval(secs => %(kept_seconds)s))
+ORDER BY m.id
+LIMIT %(most)s;
+
 -- name: open_sessions
 -- Finds the deliveries whose session has not ended.
 SELECT delivery_id, id FROM sync_sessions

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -24,19 +24,10 @@ from sensordrop.adapters.s3.failures import (
 from sensordrop.adapters.s3.ladder import ObjectFacts
 from sensordrop.adapters.s3.options import SHA256_METADATA, ObjectOptions
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import StopFlag
+from sensordrop.ports import LandedPart, StopFlag
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SentPart:
-    """One finished part of a multipart upload. Numbers begin at 1."""
-
-    number: int
-    etag: str
-    piece: Piece
 
 
 class _Condition:
@@ -54,8 +45,12 @@ class Bucket:
     what an operator mends is seen without a restart.
     """
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(
+        self, settings: S3Settings, *, forgotten: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make no request yet. `forgotten` is called when credentials are to be read anew."""
         self._settings = settings
+        self._forgotten = forgotten
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._checksum_mode = True
@@ -84,6 +79,10 @@ class Bucket:
     def understands_condition(self) -> bool:
         """Whether the store takes "only if nothing is there"; whether it honours it is not said."""
         return self._condition_on_put.understood
+
+    def condition_not_understood(self) -> None:
+        """Take note that the store stored without the condition what it refused with it."""
+        self._condition_on_put.understood = False
 
     def tried(self, verb: str, object_key: str) -> str:
         """Say what is being tried, on what, for messages."""
@@ -200,14 +199,48 @@ class Bucket:
             )
         return self._answer(answer, verb, object_key)
 
-    def complete(self, object_key: str, upload_id: str, parts: Sequence[SentPart]) -> Answer | None:
+    def list_parts(self, object_key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        """Give size and ETag of each part that the store has; None if it knows no such upload."""
+        found: dict[int, tuple[int, str]] = {}
+        with self._calling("listing the parts of", object_key) as client:
+            pages = client.get_paginator("list_parts").paginate(
+                Bucket=self._settings.bucket_name, Key=object_key, UploadId=upload_id
+            )
+            try:
+                for page in pages:
+                    for part in page.get("Parts", []):
+                        found[part["PartNumber"]] = (part["Size"], bare_etag(part["ETag"]))
+            except ClientError as error:
+                if code_of(error) == "NoSuchUpload":
+                    return None
+                raise
+        return found
+
+    def uploads_begun(self, object_key: str, after: datetime, before: datetime) -> list[str]:
+        """Give the ids of the unfinished uploads in parts of exactly one key, begun in a span."""
+        found: list[str] = []
+        with self._calling("listing the unfinished uploads of", object_key) as client:
+            pages = client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._settings.bucket_name, Prefix=object_key
+            )
+            for page in pages:
+                found += [
+                    upload["UploadId"]
+                    for upload in page.get("Uploads", [])
+                    if upload["Key"] == object_key and after <= upload["Initiated"] <= before
+                ]
+        return found
+
+    def complete(
+        self, object_key: str, upload_id: str, parts: Sequence[LandedPart]
+    ) -> Answer | None:
         """Make the object of its parts; None if the key was taken meanwhile."""
         verb = "completing the multipart upload of"
         listed = [
             {
                 "PartNumber": part.number,
                 "ETag": f'"{part.etag}"',
-                **self._checksum_of(part.piece),
+                **self._checksum_of(part.sha256),
             }
             for part in parts
         ]
@@ -248,6 +281,7 @@ class Bucket:
         with self._lock:
             if self._client is client:
                 self._client = None
+        self._forgotten()
 
     @contextmanager
     def _calling(self, verb: str, object_key: str) -> Iterator[S3Client]:
@@ -301,15 +335,18 @@ class Bucket:
         return answer
 
     def _sending(self, piece: Piece) -> dict[str, Any]:
-        named: dict[str, Any] = {"ContentLength": piece.size_bytes, **self._checksum_of(piece)}
+        named: dict[str, Any] = {
+            "ContentLength": piece.size_bytes,
+            **self._checksum_of(piece.sha256),
+        }
         if self.sends_content_md5:
             named["ContentMD5"] = in_base64(piece.md5)
         if self.sends_checksums:
             named["ChecksumAlgorithm"] = "SHA256"  # some servers keep the checksum only if told
         return named
 
-    def _checksum_of(self, piece: Piece) -> dict[str, str]:
-        return {"ChecksumSHA256": in_base64(piece.sha256)} if self.sends_checksums else {}
+    def _checksum_of(self, sha256: bytes) -> dict[str, str]:
+        return {"ChecksumSHA256": in_base64(sha256)} if self.sends_checksums else {}
 
     def _answer(self, answer: Any, verb: str, object_key: str) -> Answer:
         return Answer(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ class CurlLane:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._timer_at: float | None = None
+        self._wake_lock = threading.Lock()
         self._closed = False
         self._idle: list[Any] = []
         self._running: dict[Any, _Running] = {}
@@ -83,8 +85,9 @@ class CurlLane:
 
     def wake(self) -> None:
         """Make a waiting `step` return. Safe from every thread."""
-        with suppress(BlockingIOError):  # a full pipe will wake it anyway
-            os.write(self._wake_write, b"!")
+        with self._wake_lock, suppress(BlockingIOError):  # a full pipe will wake it anyway
+            if not self._closed:  # the number may be another file's by then
+                os.write(self._wake_write, b"!")
 
     def start(self, ticket: int, request: HttpRequest) -> None:
         """Begin a request; `step` gives its answer under the ticket."""
@@ -129,6 +132,13 @@ class CurlLane:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         return self._finished()
 
+    def drop(self, ticket: int) -> None:
+        """Break off one request; no answer will come."""
+        for handle, running in list(self._running.items()):
+            if running.ticket == ticket:
+                self._release(handle)
+                handle.close()
+
     def abandon(self) -> list[int]:
         """Break off all that is running; give the tickets."""
         tickets = [running.ticket for running in self._running.values()]
@@ -143,7 +153,9 @@ class CurlLane:
         for handle in self._idle:
             handle.close()
         self._idle.clear()
-        if not self._closed:
+        with self._wake_lock:
+            if self._closed:
+                return
             self._closed = True
             self._multi.close()
             self._selector.close()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
 
 from sensordrop.adapters.s3.body import Piece, PieceBody, opened, read_exactly
 from sensordrop.adapters.s3.bucket import Bucket
 from sensordrop.adapters.s3.client import MIB, S3Settings
-from sensordrop.adapters.s3.digests import Answer, verify
+from sensordrop.adapters.s3.digests import Answer, in_base64, verify
 from sensordrop.adapters.s3.failures import failure, reading
 from sensordrop.adapters.s3.ladder import (
     Judgement,
@@ -20,18 +24,28 @@ from sensordrop.adapters.s3.ladder import (
 )
 from sensordrop.adapters.s3.multipart import (
     OBJECT_LIMIT_BYTES,
+    InParts,
     etag_in_parts,
     part_bytes,
-    put_in_parts,
 )
-from sensordrop.adapters.s3.options import options_for
+from sensordrop.adapters.s3.options import ObjectOptions, options_for
 from sensordrop.adapters.s3.probe import identity, probe
 from sensordrop.adapters.s3.quick import QUICK_LIMIT_BYTES, QuickWay
+from sensordrop.adapters.s3.streamed import Refused, put_whole
+from sensordrop.adapters.s3.wire import Wire, keeping_headers
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import Receipt, StoreCheck
-from sensordrop.ports import Content, QuickSteps, StopFlag
+from sensordrop.ports import (
+    Content,
+    DigestPlan,
+    PartsJournal,
+    QuickSteps,
+    Sender,
+    StopFlag,
+    UnfinishedUpload,
+)
 
 WHOLE_LIMIT_BYTES = MIB
 """Files up to this size are sent as one block; larger ones can be broken off when we stop."""
@@ -39,22 +53,55 @@ SINGLE_PUT_LIMIT_BYTES = 5 * 1024**3
 """S3's limit for one request (Amazon S3 User Guide, "Uploading objects")."""
 
 
+CLOCKS_APART = timedelta(seconds=60)
+"""How far the store's clock may be behind the ledger's when it names an upload's beginning."""
+ANSWERED = timedelta(seconds=150)
+"""How long after it was asked a store may have begun an upload whose answer we did not get: the
+time-outs of one request, and its clock ahead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Means:
+    """What one attempt may use."""
+
+    stop: StopFlag
+    sender: Sender | None
+    journal: PartsJournal | None
+
+
 class S3Destination:
     """One bucket as a `Destination`. Safe from many threads; makes no request before its first use."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
-        self._bucket = Bucket(settings)
-        self._quick = QuickWay(settings) if settings.engine == "curl" else None
+        self._wire = Wire(settings) if settings.engine == "curl" else None
+        forgotten = self._wire.forget if self._wire is not None else lambda: None
+        self._bucket = Bucket(settings, forgotten=forgotten)
+        self._quick = QuickWay(settings, self._wire) if self._wire else None
 
-    def store(self, content: Content, object_key: str, stop: StopFlag) -> Stored | AlreadyStored:
+    def digest_plan(self, size_bytes: int) -> DigestPlan:
+        """See `Destination.digest_plan`."""
+        return DigestPlan(piece_bytes=self._part_bytes(size_bytes))
+
+    def store(
+        self,
+        content: Content,
+        object_key: str,
+        stop: StopFlag,
+        *,
+        sender: Sender | None = None,
+        journal: PartsJournal | None = None,
+    ) -> Stored | AlreadyStored:
         """See `Destination.store`."""
         self._check_size(content, object_key)
-        stored = self._store_under(content, object_key, stop, conflict=False)
+        means = _Means(
+            stop=stop, sender=sender if self._wire is not None else None, journal=journal
+        )
+        stored = self._store_under(content, object_key, means, conflict=False)
         if stored is not None:
             return stored
         beside = conflict_key(object_key, content.sha256)
-        stored = self._store_under(content, beside, stop, conflict=True)
+        stored = self._store_under(content, beside, means, conflict=True)
         if stored is None:
             tried = self._bucket.tried("storing", object_key)
             raise FailureError(failure("conflict", tried, f"the conflict copy's key is {beside}"))
@@ -75,6 +122,17 @@ class S3Destination:
             condition=self._bucket.understands_condition,
         )
 
+    def discard(self, upload: UnfinishedUpload, known: Collection[str] = ()) -> None:
+        """See `Destination.discard`."""
+        key = upload.object_key
+        if upload.remote_id is not None:
+            self._bucket.abort(key, upload.remote_id)
+            return
+        begun = upload.begun_at
+        for remote_id in self._bucket.uploads_begun(key, begun - CLOCKS_APART, begun + ANSWERED):
+            if remote_id not in known:
+                self._bucket.abort(key, remote_id)
+
     def probe(self) -> str:
         """See `Destination.probe`."""
         return probe(self._settings)
@@ -89,20 +147,20 @@ class S3Destination:
             raise FailureError(failure("too-large", tried, f"{content.size_bytes} bytes"))
 
     def _store_under(
-        self, content: Content, key: str, stop: StopFlag, *, conflict: bool
+        self, content: Content, key: str, means: _Means, *, conflict: bool
     ) -> Stored | AlreadyStored | None:
         """Get the content under exactly this key; None if other content is there."""
-        if stop.is_set():
+        if means.stop.is_set():
             raise InterruptedAttemptError
         facts = self._bucket.head(key)
         if facts is None:
-            receipt = self._send(content, key, stop, conflict=conflict)
+            receipt = self._send(content, key, means, conflict=conflict)
             if receipt is not None:
                 return Stored(receipt=receipt)
             facts = self._bucket.head(key)
         if facts is None:
             raise FailureError(failure("busy", self._bucket.tried("storing", key)))
-        judgement = self._climb(facts, content, key, stop)
+        judgement = self._climb(facts, content, key, means.stop)
         if judgement.verdict is not Verdict.SAME:
             return None
         receipt = _receipt(
@@ -120,38 +178,26 @@ class S3Destination:
 
     # --- sending ---
 
-    def _send(
-        self, content: Content, key: str, stop: StopFlag, *, conflict: bool
-    ) -> Receipt | None:
+    def _send(self, content: Content, key: str, means: _Means, *, conflict: bool) -> Receipt | None:
         """Send the content to a key that was free; None if it no longer is."""
         options = options_for(self._settings, key, content.sha256)
-        threshold = min(self._settings.multipart_threshold_bytes, SINGLE_PUT_LIMIT_BYTES)
-        if content.size_bytes >= max(threshold, 1):
-            sent = put_in_parts(
-                self._bucket,
-                content,
-                key,
-                options,
-                minimum_part_bytes=self._settings.minimum_part_bytes,
-                stop=stop,
-            )
+        size = self._part_bytes(content.size_bytes)
+        if size is not None:
+            sent = InParts(
+                bucket=self._bucket,
+                content=content,
+                object_key=key,
+                options=options,
+                part_bytes=size,
+                stop=means.stop,
+                wire=self._wire,
+                sender=means.sender,
+                journal=means.journal,
+            ).put()
             if sent is None:
                 return None
             return _receipt(key, content, sent.answer, sent.store_check, conflict=conflict)
-        what = f"the file for {key}"
-        piece = Piece(
-            start=0, size_bytes=content.size_bytes, md5=content.md5, sha256=content.sha256
-        )
-        with opened(content, what) as file:
-            if content.size_bytes <= WHOLE_LIMIT_BYTES:
-                with reading(what):
-                    block = read_exactly(file, content.size_bytes)
-                if hashlib.sha256(block).digest() != content.sha256:
-                    raise FailureError(failure("changed", f"sending {what}"))
-                answer = self._bucket.put(key, block, piece, options)
-            else:
-                body = PieceBody(file, piece, what=what, stop=stop)
-                answer = self._bucket.put(key, body, piece, options)
+        answer = self._send_whole(content, key, means, options)
         if answer is None:
             return None
         check = verify(
@@ -162,6 +208,70 @@ class S3Destination:
             tried=self._bucket.tried("storing", key),
         )
         return _receipt(key, content, answer, check, conflict=conflict)
+
+    def _send_whole(
+        self, content: Content, key: str, means: _Means, options: ObjectOptions
+    ) -> Answer | None:
+        """Send the content in one request; None if the key was taken meanwhile."""
+        what = f"the file for {key}"
+        piece = Piece(
+            start=0, size_bytes=content.size_bytes, md5=content.md5, sha256=content.sha256
+        )
+        if means.sender is not None:
+            sent = self._send_by_lane(content, key, means, keeping_headers(options), piece)
+            if sent is not Refused.ELSEWHERE:
+                return sent
+        if content.size_bytes > WHOLE_LIMIT_BYTES:
+            with opened(content, what) as file:
+                body = PieceBody(file, piece, what=what, stop=means.stop)
+                return self._bucket.put(key, body, piece, options)
+        with opened(content, what) as file, reading(what):
+            block = read_exactly(file, content.size_bytes)
+        if hashlib.sha256(block).digest() != content.sha256:
+            raise FailureError(failure("changed", f"sending {what}"))
+        return self._bucket.put(key, block, piece, options)
+
+    def _send_by_lane(
+        self, content: Content, key: str, means: _Means, kept: dict[str, str], piece: Piece
+    ) -> Answer | Literal[Refused.ELSEWHERE] | None:
+        """Send the content through the lane; None if the key was taken meanwhile.
+
+        A store that does not understand the condition is asked without it.
+        """
+        assert self._wire is not None
+        assert means.sender is not None
+        headers = kept | self._sending_headers(piece)
+        while True:
+            sent = put_whole(self._wire, means.sender, content, key, headers, stop=means.stop)
+            conditional = headers.pop("if-none-match", None) is not None
+            if sent is Refused.NOT_UNDERSTOOD:
+                if conditional:
+                    continue
+                return Refused.ELSEWHERE  # it was not the condition; the library finds out
+            if sent is Refused.TAKEN:
+                return None
+            if not conditional and sent is not Refused.ELSEWHERE:
+                self._bucket.condition_not_understood()
+            return sent
+
+    def _sending_headers(self, piece: Piece) -> dict[str, str]:
+        """Give the headers that prove a whole object's bytes, and the condition."""
+        headers: dict[str, str] = {}
+        if self._bucket.understands_condition:
+            headers["if-none-match"] = "*"
+        if self._bucket.sends_content_md5:
+            headers["content-md5"] = in_base64(piece.md5)
+        if self._bucket.sends_checksums:
+            headers["x-amz-checksum-sha256"] = in_base64(piece.sha256)
+            headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
+        return headers
+
+    def _part_bytes(self, size_bytes: int) -> int | None:
+        """Give the size of a file's parts; None if it goes in one request."""
+        threshold = min(self._settings.multipart_threshold_bytes, SINGLE_PUT_LIMIT_BYTES)
+        if size_bytes < max(threshold, 1):
+            return None
+        return part_bytes(size_bytes, self._settings.minimum_part_bytes)
 
     # --- the ladder ---
 

@@ -72,7 +72,7 @@ def in_base64(digest: bytes) -> str:
 def verify(
     answer: Answer,
     *,
-    md5: bytes,
+    md5: bytes | None,
     sha256: bytes | None,
     part_md5s: Sequence[bytes] = (),
     amazon: bool,
@@ -81,7 +81,8 @@ def verify(
     """Compare what a store answered with what was sent, and say what the store verified.
 
     `sha256` None: the store's checksum is of another kind and is not compared. `part_md5s` are
-    those of a multipart upload; its object may carry either form of ETag. Raises FailureError
+    those of a multipart upload; its object may carry either form of ETag. What is not known of
+    ours (`md5` None) is not compared. Raises FailureError
     (`checksum-mismatch`) on any difference.
     """
     kept = full_object_sha256(answer.checksum_sha256)
@@ -97,11 +98,13 @@ def verify(
     return StoreCheck.ETAG if compared else StoreCheck.NONE
 
 
-def _compare_etag(answer: Answer, md5: bytes, part_md5s: Sequence[bytes], tried: str) -> bool:
+def _compare_etag(
+    answer: Answer, md5: bytes | None, part_md5s: Sequence[bytes], tried: str
+) -> bool:
     """Tell whether the ETag could be compared. Raises FailureError if it is not ours."""
     if answer.opaque_etag:
         return False
-    if etag_md5(answer.etag) is not None:
+    if md5 is not None and etag_md5(answer.etag) is not None:
         expected = md5.hex()
     elif part_md5s and etag_parts(answer.etag) is not None:
         expected = multipart_etag(part_md5s)
