@@ -837,6 +837,50 @@ def test_a_hollow_200_on_completion_is_a_failure(tmp_path: Path, body: bytes) ->
     assert failure.scope is FailureScope.DESTINATION
 
 
+def scripted_silent_completion(made: Reply) -> Any:
+    """Answer a completion without saying the ETag; from then on `made` is under the key."""
+    hollow = b"<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>"
+    complete = scripted_multipart(Reply(body=hollow))
+    completed = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.method == "HEAD" and completed.is_set():
+            return made
+        if asked.method == "POST" and not asked.path.endswith("?uploads"):
+            completed.set()
+        return complete(asked)
+
+    return answer
+
+
+def etag_of_parts(data: bytes, size: int) -> str:
+    md5s = [hashlib.md5(data[at : at + size]).digest() for at in range(0, len(data), size)]
+    return f"{hashlib.md5(b''.join(md5s)).hexdigest()}-{len(md5s)}"
+
+
+def test_an_etag_that_the_completion_does_not_say_is_looked_up(tmp_path: Path) -> None:
+    data = os.urandom(7 * MIB)
+    etag = etag_of_parts(data, 5 * MIB)
+    made = Reply(headers={"ETag": f'"{etag}"', "Content-Length": str(len(data))})
+    with ScriptedServer(scripted_silent_completion(made)) as scripted:
+        outcome = scripted_large(scripted).store(content(tmp_path, data), KEY, GO_ON)
+    assert isinstance(outcome, Stored)
+    assert (outcome.receipt.etag, outcome.receipt.store_check) == (etag, StoreCheck.ETAG)
+    assert "DELETE" not in {asked.method for asked in scripted.asked}, "nothing was aborted"
+
+
+@pytest.mark.parametrize(
+    ("size", "error_class"), [(7 * MIB, "checksum-mismatch"), (1, "bad-answer")]
+)
+def test_a_looked_up_object_of_other_content_never_counts_as_stored(
+    tmp_path: Path, size: int, error_class: str
+) -> None:
+    made = Reply(headers={"ETag": f'"{"0" * 32}-2"', "Content-Length": str(size)})
+    with ScriptedServer(scripted_silent_completion(made)) as scripted:
+        failure = failure_of(scripted_large(scripted), content(tmp_path, bytes(7 * MIB)))
+    assert failure.error_class == error_class
+
+
 @pytest.mark.parametrize("etag", ["0" * 32, f"{'0' * 32}-2"], ids=["plain", "of parts"])
 def test_a_wrong_etag_on_completion_never_counts_as_stored(tmp_path: Path, etag: str) -> None:
     body = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>"
