@@ -6,7 +6,7 @@ LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help setup demo lint format test test-scale lock clean
+.PHONY: help setup demo lint format test test-ceph test-scale lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,12 @@ format: setup ## Lay the code out anew.
 	$(BIN)/ruff format daemon tests
 	$(BIN)/ruff check --fix daemon tests
 
-test: setup ## All tests but the slow ones.
-	$(BIN)/pytest -m "not scale" -n $(WORKERS) --dist loadscope
+test: setup ## All tests but the slow ones and those that need Ceph.
+	$(BIN)/pytest -m "not scale and not ceph" -n $(WORKERS) --dist loadscope
+
+test-ceph: setup ## The S3 tests against a real Ceph; as root installs its packages if they are missing.
+	tests/contract/install_ceph.sh
+	$(BIN)/pytest -m ceph tests/contract
 
 test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from sensordrop.adapters.s3 import S3Settings
@@ -96,11 +97,17 @@ class Capabilities:
 
     conditional_put: bool
     """Honours `If-None-Match: *`."""
+    conditional_complete: bool
+    """Honours it also where parts become an object."""
+    checks_payload_hash: bool
+    """Refuses a body that contradicts the SHA-256 that its signature covers."""
     races_on_one_key: bool
     """Several puts to one key at the same time: may fail one, and see the object too late."""
     keeps_metadata_over_restart: bool
     etag_of_parts: bool
     """Shows the ETag of a multipart object as that of its parts, not as a plain MD5."""
+    tells_part_sizes: bool
+    """Says how large the parts were that a multipart object was made of."""
 
 
 class S3Server:
@@ -227,9 +234,12 @@ class RcloneServer(S3Server):
     ready = re.compile(r"Starting s3 server on \[?(http://[0-9.:]+)")
     capabilities = Capabilities(
         conditional_put=False,
+        conditional_complete=False,
+        checks_payload_hash=False,
         races_on_one_key=True,
         keeps_metadata_over_restart=False,
         etag_of_parts=False,
+        tells_part_sizes=False,
     )
 
     def command(self, address: str) -> list[str]:
@@ -260,9 +270,12 @@ class MotoServer(S3Server):
     ready = re.compile(r"Running on (http://127[0-9.:]+)")
     capabilities = Capabilities(
         conditional_put=True,
+        conditional_complete=True,
+        checks_payload_hash=False,
         races_on_one_key=False,
         keeps_metadata_over_restart=False,
         etag_of_parts=True,
+        tells_part_sizes=True,
     )
 
     def command(self, address: str) -> list[str]:
@@ -296,7 +309,19 @@ class MotoServer(S3Server):
             assert answer.status == http.client.OK
 
 
-SERVERS: dict[str, type[S3Server]] = {"moto": MotoServer, "rclone": RcloneServer}
+def _ceph(folder: Path) -> S3Server:
+    from ceph_servers import CephServer  # it is built on what stands here
+
+    return CephServer(folder)
+
+
+SERVERS: dict[str, Callable[[Path], S3Server]] = {
+    "ceph": _ceph,
+    "moto": MotoServer,
+    "rclone": RcloneServer,
+}
+KINDS = [pytest.param(kind, marks=pytest.mark.ceph if kind == "ceph" else ()) for kind in SERVERS]
+"""All of them, as parameters of a fixture. Ceph's need its packages: `make test-ceph`."""
 
 
 @contextmanager

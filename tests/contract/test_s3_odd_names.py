@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_servers import SERVERS, FileContent, S3Server, running
+from s3_servers import KINDS, FileContent, S3Server, running
 
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.core.failure import FailureError
@@ -44,7 +44,7 @@ REFUSED = {
 """Names that a server can't keep, and how that ends. Everything else comes back."""
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
