@@ -18,7 +18,7 @@ from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.processes import EmbeddedServerError
-from sensordrop.adapters.s3 import S3Destination, S3Settings
+from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.watcher import InotifyWatcher
@@ -121,6 +121,7 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
         aws_region=config.aws_region,
         aws_profile=config.aws_profile,
         endpoint_url=config.endpoint_url,
+        acl=config.acl,
         storage_class=config.storage_class,
         sse=config.sse,
         kms_key_id=config.kms_key_id,
@@ -136,6 +137,7 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
         multipart_threshold_bytes=config.multipart_threshold_bytes,
         max_connections=config.max_workers,
         engine=config.engine,  # type: ignore[arg-type]
+        store_check=config.store_check,  # type: ignore[arg-type]
     )
     if local is None:
         return settings
@@ -150,9 +152,15 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
 
 
 def make_delivery(
-    config: DeliveryConfig, delivery_id: int, local: LocalS3 | None = None
+    config: DeliveryConfig,
+    delivery_id: int,
+    local: LocalS3 | None = None,
+    book: CapabilityBook | None = None,
 ) -> Delivery:
-    """Build a delivery with its folder, its finder and its destination."""
+    """Build a delivery with its folder, its finder and its destination.
+
+    `book`: what is seen of the stores, shared with other deliveries.
+    """
     selection = Selection(
         include=config.include, exclude=config.exclude, extensions=config.extensions
     )
@@ -187,7 +195,7 @@ def make_delivery(
                 FailureScope.STATION: "this station",
             },
             source=FolderSource(str(config.local_directory)),
-            destination=S3Destination(settings),
+            destination=S3Destination(settings, book),
             make_finder=_finder_rule(config),
         )
     )
@@ -254,8 +262,9 @@ class Daemon:
         Raises ServiceGaveUpError when a service can't be kept running.
         """
         assert self._registration is not None, "register first"
+        book = CapabilityBook()
         deliveries = [
-            make_delivery(config, self._registration.delivery_ids[config.name], self._local)
+            make_delivery(config, self._registration.delivery_ids[config.name], self._local, book)
             for config in self._configuration.deliveries
         ]
         sessions = self._ledger.open_sessions([d.delivery_id for d in deliveries])

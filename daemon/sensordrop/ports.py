@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 from uuid import UUID
 
+from sensordrop.core.check import Check
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
     Claim,
@@ -461,7 +462,10 @@ class Destination(Protocol):
     """A place that keeps objects. S3 is the first; others follow behind the same interface."""
 
     def digest_plan(self, size_bytes: int) -> DigestPlan:
-        """Say which digests are wanted of a file of this size. Never blocks."""
+        """Say which digests are wanted of a file of this size.
+
+        Blocks on nothing but the very first set-up. Raises FailureError.
+        """
         ...
 
     def store(
@@ -507,10 +511,12 @@ class Destination(Protocol):
         """
         ...
 
-    def probe(self) -> str:
-        """Check that the destination can be used, and say in one line what was checked.
+    def preflight(self, prefix: str) -> Sequence[Check]:
+        """Check that the destination can be used for keys under a prefix, and what it can do.
 
-        A few small requests with short time-outs. Raises FailureError.
+        A few small requests, each tried once with a time-out of some seconds; may be repeated,
+        from any thread but the lane's. What was seen is used by `store` and `quick` from then on.
+        Raises nothing that is the destination's: a check that failed carries its failure.
         """
         ...
 

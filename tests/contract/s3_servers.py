@@ -383,8 +383,12 @@ class ScriptedServer:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return
-                self.send_response(reply.status)
-                sized = {"Content-Length": str(len(reply.body))} | reply.headers
+                self.send_response_only(reply.status)
+                usual = {
+                    "Content-Length": str(len(reply.body)),
+                    "Date": self.date_time_string(),
+                }
+                sized = usual | reply.headers
                 for name, value in sized.items():
                     self.send_header(name, value)
                 self.end_headers()

@@ -55,6 +55,9 @@ class Store:
     def quick(self, content, object_key):
         return None
 
+    def preflight(self, prefix):
+        return ()
+
     def store(self, content, object_key, stop, *, sender=None, journal=None):
         self.calls += 1
         if self.calls <= len(self.gates):

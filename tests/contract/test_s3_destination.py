@@ -34,6 +34,7 @@ from s3_servers import (
 
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
+from sensordrop.core.check import first_failure
 from sensordrop.core.failure import (
     Failure,
     FailureError,
@@ -150,6 +151,13 @@ def failure_of(destination: S3Destination, what: Any, key: str = KEY) -> Failure
     failure = raised.value.failure
     assert failure.hint, "an operator is always told what to do"
     assert SECRET_KEY not in "".join(traceback.format_exception(raised.value))
+    return failure
+
+
+def trouble_found(destination: S3Destination) -> Failure:
+    """Give what a preflight found wrong."""
+    failure = first_failure(destination.preflight("C1"))
+    assert failure is not None
     return failure
 
 
@@ -496,9 +504,7 @@ def test_a_wrong_secret_is_the_projects_trouble(own_server: S3Server, tmp_path: 
     failure = failure_of(destination, content(tmp_path, b"y"))
     assert (failure.error_class, failure.scope) == ("credentials-refused", FailureScope.PROJECT)
     assert wrong not in failure.message
-    with pytest.raises(FailureError) as raised:
-        destination.probe()
-    assert raised.value.failure.error_class == "credentials-refused"
+    assert trouble_found(destination).error_class == "credentials-refused"
 
 
 def test_mended_credentials_are_read_without_a_restart(
@@ -529,9 +535,7 @@ def test_a_missing_bucket_is_the_projects_trouble(server: S3Server, tmp_path: Pa
     failure = failure_of(destination, content(tmp_path, b"x"))
     assert (failure.error_class, failure.scope) == ("bucket-missing", FailureScope.PROJECT)
     assert "not-made-yet" in failure.message
-    with pytest.raises(FailureError) as raised:
-        destination.probe()
-    assert raised.value.failure.error_class == "bucket-missing"
+    assert trouble_found(destination).error_class == "bucket-missing"
 
 
 @pytest.mark.parametrize(
@@ -556,9 +560,7 @@ def test_a_server_that_is_down_is_the_destinations_trouble(
     destination = S3Destination(server.settings(endpoint_url=f"http://127.0.0.1:{closed_port()}"))
     failure = failure_of(destination, content(tmp_path, b"x"))
     assert (failure.error_class, failure.scope) == ("connect", FailureScope.DESTINATION)
-    with pytest.raises(FailureError) as raised:
-        destination.probe()
-    assert raised.value.failure.scope is FailureScope.DESTINATION
+    assert trouble_found(destination).scope is FailureScope.DESTINATION
 
 
 def test_a_name_that_nobody_knows_is_the_destinations_trouble(
@@ -601,7 +603,7 @@ def test_a_server_that_stops_answering_is_the_destinations_trouble(
         own_server.settings(connect_timeout_seconds=1.0, read_timeout_seconds=1.0)
     )
     file = content(tmp_path, b"x")
-    destination.probe()
+    destination.store(content(tmp_path, b"before", "before"), "before.wav", GO_ON)
     own_server.freeze()
     failure = failure_of(destination, file)
     own_server.thaw()
@@ -777,9 +779,7 @@ def test_a_page_in_place_of_an_answer_is_not_believed(tmp_path: Path) -> None:
         destination = S3Destination(scripted.settings())
         failure = failure_of(destination, content(tmp_path, b"x" * len(page.body)))
         assert failure.scope is FailureScope.DESTINATION
-        with pytest.raises(FailureError) as raised:
-            destination.probe()
-    assert raised.value.failure.scope is FailureScope.DESTINATION
+        assert trouble_found(destination).scope is FailureScope.DESTINATION
 
 
 def scripted_multipart(complete: Reply, abort: Reply | None = None) -> Any:
@@ -1048,6 +1048,8 @@ def test_a_checksum_that_may_not_be_seen_is_done_without(tmp_path: Path) -> None
     file = content(tmp_path, b"x")
 
     def answer(asked: Asked) -> Reply:
+        if asked.method == "PUT":
+            return Reply(status=412, body=error_xml("PreconditionFailed"))
         if asked.headers.get("x-amz-checksum-mode"):
             return Reply(status=403)
         return Reply(
@@ -1063,16 +1065,12 @@ def test_a_checksum_that_may_not_be_seen_is_done_without(tmp_path: Path) -> None
         destination = amazon_through(scripted, engine="boto3")
         for _ in range(2):
             assert isinstance(destination.store(file, KEY, GO_ON), AlreadyStored)
-    modes = ["x-amz-checksum-mode" in asked.headers for asked in scripted.asked]
+    looks = [asked for asked in scripted.asked if asked.method == "HEAD"]
+    modes = ["x-amz-checksum-mode" in asked.headers for asked in looks]
     assert modes == [True, False, False]
 
 
-# --- probing ------------------------------------------------------------------------------
-
-
-def test_a_probe_says_in_one_line_what_was_checked(server: S3Server) -> None:
-    line = S3Destination(server.settings()).probe()
-    assert line == f"bucket {BUCKET} at {server.endpoint_url} can be reached and listed"
+# --- where the store is -------------------------------------------------------------------
 
 
 def test_the_endpoint_of_the_environment_counts(
@@ -1083,11 +1081,3 @@ def test_the_endpoint_of_the_environment_counts(
     outcome = destination.store(content(tmp_path, b"x"), KEY, GO_ON)
     assert outcome.receipt.store_check is StoreCheck.ETAG
     assert server.read(KEY) == b"x"
-
-
-def test_identity_is_a_notice(moto: MotoServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    destination = S3Destination(moto.settings())
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto.endpoint_url)
-    assert destination.identity().startswith("identity arn:aws:sts::")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{closed_port()}")
-    assert destination.identity() == "identity unknown: EndpointConnectionError"

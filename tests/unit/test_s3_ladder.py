@@ -149,7 +149,7 @@ def check(answer: Answer, **changes: Any) -> StoreCheck:
     known: dict[str, Any] = {
         "md5": MD5.digest(),
         "sha256": SHA256.digest(),
-        "amazon": False,
+        "checked": None,
         "tried": "storing",
     }
     return verify(answer, **(known | changes))
@@ -158,14 +158,16 @@ def check(answer: Answer, **changes: Any) -> StoreCheck:
 def test_what_a_store_verified_is_said_honestly() -> None:
     plain = Answer(etag=MD5.hexdigest())
     assert check(plain) is StoreCheck.ETAG
-    assert check(plain, amazon=True) is StoreCheck.PAYLOAD_HASH
+    assert check(plain, checked=StoreCheck.PAYLOAD_HASH) is StoreCheck.PAYLOAD_HASH
+    assert check(plain, checked=StoreCheck.CONTENT_MD5) is StoreCheck.CONTENT_MD5
+    assert check(plain, md5=None) is StoreCheck.NONE
     assert check(Answer(etag="0" * 32, opaque_etag=True)) is StoreCheck.NONE
     assert check(Answer(etag="something")) is StoreCheck.NONE
     of_parts = Answer(etag=multipart_etag([MD5.digest()]))
     assert check(of_parts, part_md5s=[MD5.digest()]) is StoreCheck.ETAG
 
 
-@pytest.mark.parametrize("amazon", [False, True])
+@pytest.mark.parametrize("checked", [None, StoreCheck.PAYLOAD_HASH])
 @pytest.mark.parametrize(
     "answer",
     [
@@ -175,9 +177,11 @@ def test_what_a_store_verified_is_said_honestly() -> None:
         Answer(etag="0" * 32, opaque_etag=True, checksum_sha256=OTHER_IN_BASE64),
     ],
 )
-def test_an_answer_that_is_not_of_our_bytes_is_refused(answer: Answer, amazon: bool) -> None:
+def test_an_answer_that_is_not_of_our_bytes_is_refused(
+    answer: Answer, checked: StoreCheck | None
+) -> None:
     with pytest.raises(FailureError) as raised:
-        check(answer, amazon=amazon, part_md5s=[MD5.digest()])
+        check(answer, checked=checked, part_md5s=[MD5.digest()])
     assert raised.value.failure.error_class == "checksum-mismatch"
 
 

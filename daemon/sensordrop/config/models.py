@@ -62,6 +62,20 @@ STORAGE_CLASSES = (
 )
 """AWS's storage classes (Amazon S3 API, PutObject). Other stores may have their own."""
 
+CANNED_ACLS = (
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+)
+"""AWS's canned ACLs that a put may name (Amazon S3 User Guide, "Access control list overview")."""
+
+ARCHIVE_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
+"""Storage classes whose objects can't be read without being restored first."""
+
 KMS_ENCRYPTION = ("aws:kms", "aws:kms:dsse")
 
 _NAME = Text(
@@ -384,6 +398,15 @@ class DeliveryConfig(_Settings):
             default="`HTTPS_PROXY` and the like",
         ),
     ] = Field(default=None, repr=False)
+    acl: Annotated[
+        str | None,
+        Setting(
+            OneOf(CANNED_ACLS),
+            "Canned ACL that every object is given. Buckets that AWS makes today refuse any but "
+            "`bucket-owner-full-control`.",
+            default="none is sent",
+        ),
+    ] = None
     storage_class: Annotated[
         str | None,
         Setting(
@@ -415,8 +438,10 @@ class DeliveryConfig(_Settings):
         str,
         Setting(
             OneOf(("auto", "payload-hash", "content-md5", "read-back")),
-            "How the store must prove that it holds the bytes that were sent.",
-            not_yet="the check is chosen as with auto",
+            "How the store must prove that it holds the bytes that were sent. `auto`: by their "
+            "signed SHA-256 where it is AWS or was seen to refuse a wrong one, else by "
+            "`Content-MD5`. `payload-hash`: by the SHA-256, on your word. `content-md5`: always by "
+            "that too. `read-back`: every object is read again and compared.",
         ),
     ] = "auto"
 
@@ -482,6 +507,15 @@ def contradictions(delivery: DeliveryConfig) -> tuple[Contradiction, ...]:
                 what=f"{delivery.storage_class!r} is not one of AWS's storage classes",
                 expected="one of " + ", ".join(STORAGE_CLASSES),
                 suggestion=did_you_mean(delivery.storage_class or "", STORAGE_CLASSES),
+            )
+        )
+    if delivery.store_check == "read-back" and delivery.storage_class in ARCHIVE_CLASSES:
+        found.append(
+            Contradiction(
+                keys=("store_check", "storage_class"),
+                what=f"is read-back, but objects of class {delivery.storage_class} can't be read",
+                expected="another store_check, or a class that can be read at once",
+                suggestion="leave store_check out, or use storage_class: GLACIER_IR",
             )
         )
     target = delivery.after_verified.partition(":")[2]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from sensordrop.core.check import first_failure
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import (
     AlreadyStored,
@@ -24,6 +25,7 @@ from sensordrop.core.model import Claim
 from sensordrop.engine.breakers import Breakers
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.preflights import Preflights
 from sensordrop.engine.workers import Done, Pool, WorkerPool
 from sensordrop.ports import Clock, Commit, Ledger, StopFlag
 
@@ -70,6 +72,7 @@ class Uploader:
         self._abandon = threading.Event()
         self._pool = make_pool(self._most_running, self._abandon)
         self._breakers = Breakers(clock, dice)
+        self._preflights = Preflights(clock, self._pool.wake)
         self._patience = LedgerPatience("uploader", clock)
         self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
         self._running: dict[int, dict[tuple[int, int], Claim]] = {d.delivery_id: {} for d in active}
@@ -101,6 +104,7 @@ class Uploader:
 
     def _step(self) -> None:
         self._absorb(self._pool.collect(self._wait_seconds()))
+        self._take_preflights()
         if self._commits and self._commit_is_due():
             self._write_down()
         self._release_unheld()
@@ -153,6 +157,8 @@ class Uploader:
             if not _is_there(delivery):
                 self._give_back_ready(delivery)
                 continue
+            if (free or probing) and self._has_work(key) and not self._preflights.passed(delivery):
+                continue  # its preflight wakes us when it ends
             if free:
                 self._start(delivery, delivery.settings.max_workers)
                 if len(self._ready[key]) < delivery.settings.max_workers:
@@ -164,9 +170,21 @@ class Uploader:
         if self._drain_for_suspects:
             self._wake_at = 0.0
 
+    def _has_work(self, delivery_id: int) -> bool:
+        due = self._look_at.get(delivery_id, float("inf")) <= self._clock.monotonic()
+        return due or bool(self._ready[delivery_id])
+
+    def _take_preflights(self) -> None:
+        """Open the breaker of what a preflight found wrong: no file is burned to see it."""
+        for checked in self._preflights.collect():
+            failure = first_failure(checked.checks)
+            if failure is not None:
+                self._breakers.fail(checked.delivery, failure)
+                self._give_back_ready(checked.delivery)
+
     def _may_try(self, delivery: Delivery) -> bool:
         free, probing, _ = self._breakers.verdict(delivery)
-        return (free or probing) and _is_there(delivery)
+        return (free or probing) and _is_there(delivery) and self._preflights.passed(delivery)
 
     def _sharing(self, delivery: Delivery) -> list[int]:
         keys = set(delivery.settings.breaker_keys.values())
@@ -246,10 +264,19 @@ class Uploader:
         if isinstance(outcome, Failed) and outcome.failure.scope is not FailureScope.FILE:
             self._breakers.fail(delivery, outcome.failure)
             self._give_back_ready(delivery)
+            if outcome.failure.scope is FailureScope.DESTINATION:
+                self._forget_preflights(delivery)
         if not isinstance(outcome, Interrupted):
             delivery.last_activity = self._clock.monotonic()
         _tell(done, action)
         self._add(Commit(claim=done.claim, action=action))
+
+    def _forget_preflights(self, delivery: Delivery) -> None:
+        """Check a destination anew once it is back: it may not be the store that it was."""
+        key = delivery.settings.breaker_keys.get(FailureScope.DESTINATION)
+        for each in self._deliveries:
+            if each.settings.breaker_keys.get(FailureScope.DESTINATION) == key:
+                self._preflights.forget(each)
 
     def _add(self, commit: Commit) -> None:
         if not self._commits:

@@ -23,6 +23,7 @@ from sensordrop.adapters.s3.failures import (
 )
 from sensordrop.adapters.s3.ladder import ObjectFacts
 from sensordrop.adapters.s3.options import SHA256_METADATA, ObjectOptions
+from sensordrop.adapters.s3.proof import AMAZON, UNKNOWN, Capabilities, Proof, proof_of
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.ports import LandedPart, StopFlag
 
@@ -54,6 +55,7 @@ class Bucket:
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._checksum_mode = True
+        self._seen = UNKNOWN
         self._condition_on_put = _Condition()
         self._condition_on_complete = _Condition()
 
@@ -64,6 +66,20 @@ class Bucket:
         """Whether this is one of Amazon's own endpoints."""
         return is_amazon(self._connected().meta.endpoint_url)
 
+    def learn(self, seen: Capabilities) -> None:
+        """Take note of what the store was seen to do; until then nothing is built on it."""
+        self._seen = seen
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is known of the store."""
+        return AMAZON if self.amazon else self._seen
+
+    @property
+    def proof(self) -> Proof:
+        """How the store proves what it got."""
+        return proof_of(self._settings.store_check, self.capabilities)
+
     @property
     def sends_checksums(self) -> bool:
         """Whether `x-amz-checksum-sha256` goes out with the bytes."""
@@ -73,7 +89,7 @@ class Bucket:
     @property
     def sends_content_md5(self) -> bool:
         """Whether `Content-MD5` goes out with the bytes: the one digest that most stores check."""
-        return not self.amazon
+        return self.proof.sends_content_md5
 
     @property
     def understands_condition(self) -> bool:
@@ -234,7 +250,12 @@ class Bucket:
     def complete(
         self, object_key: str, upload_id: str, parts: Sequence[LandedPart]
     ) -> Answer | None:
-        """Make the object of its parts; None if the key was taken meanwhile."""
+        """Make the object of its parts; None if the key was taken meanwhile.
+
+        Where the store is not known to look itself, we look right before.
+        """
+        if not self.capabilities.conditional_complete and self.head(object_key) is not None:
+            return None
         verb = "completing the multipart upload of"
         listed = [
             {
@@ -343,7 +364,7 @@ class Bucket:
             "ContentLength": piece.size_bytes,
             **self._checksum_of(piece.sha256),
         }
-        if self.sends_content_md5:
+        if self.sends_content_md5 and piece.md5:
             named["ContentMD5"] = in_base64(piece.md5)
         if self.sends_checksums:
             named["ChecksumAlgorithm"] = "SHA256"  # some servers keep the checksum only if told
@@ -415,6 +436,7 @@ def _keeping(options: ObjectOptions) -> dict[str, Any]:
     named = {
         "ContentType": options.content_type,
         "Metadata": options.metadata,
+        "ACL": options.acl,
         "StorageClass": options.storage_class,
         "ServerSideEncryption": options.sse,
         "SSEKMSKeyId": options.kms_key_id,

@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from sensordrop.adapters.s3.failures import classified, failure
+from sensordrop.adapters.s3.proof import ChosenCheck
 from sensordrop.core.failure import FailureError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class S3Settings:
     endpoint_url: str | None = None
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
+    acl: str | None = None
     storage_class: str | None = None
     sse: str | None = None
     kms_key_id: str | None = None
@@ -57,6 +59,7 @@ class S3Settings:
     read_timeout_seconds: float = 60.0
     engine: Literal["curl", "boto3"] = "curl"
     """What sends small files: libcurl, many at once in one thread, or boto3, one per thread."""
+    store_check: ChosenCheck = "auto"
     ladder_download: bool = True
     """Whether an object of unknown content is downloaded and hashed; else it counts as other."""
 
@@ -135,11 +138,16 @@ def _client(
             response_checksum_validation="when_required",
             s3={
                 "payload_signing_enabled": True,
-                "addressing_style": settings.addressing_style
-                or ("path" if endpoint_url else "auto"),
+                "addressing_style": _addressing_style(settings, endpoint_url),
             },
         ),
     )
+
+
+def _addressing_style(settings: S3Settings, endpoint_url: str | None) -> Any:
+    chosen = settings.addressing_style or "auto"
+    # Few other stores have a host name for each bucket.
+    return "path" if chosen == "auto" and endpoint_url else chosen
 
 
 def _proxies(proxy: str | None, endpoint_url: str | None) -> Any:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from sensordrop.adapters.s3.body import Piece, PieceBody, opened, read_exactly
 from sensordrop.adapters.s3.bucket import Bucket
+from sensordrop.adapters.s3.capabilities import CapabilityBook, probe_capabilities
 from sensordrop.adapters.s3.client import MIB, S3Settings
 from sensordrop.adapters.s3.digests import Answer, in_base64, verify
 from sensordrop.adapters.s3.failures import failure, reading
@@ -29,10 +30,11 @@ from sensordrop.adapters.s3.multipart import (
     part_bytes,
 )
 from sensordrop.adapters.s3.options import ObjectOptions, options_for
-from sensordrop.adapters.s3.probe import identity, probe
+from sensordrop.adapters.s3.preflight import Preflight
 from sensordrop.adapters.s3.quick import QUICK_LIMIT_BYTES, QuickWay
 from sensordrop.adapters.s3.streamed import Refused, put_whole
 from sensordrop.adapters.s3.wire import Wire, keeping_headers
+from sensordrop.core.check import Check
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
@@ -72,8 +74,9 @@ class _Means:
 class S3Destination:
     """One bucket as a `Destination`. Safe from many threads; makes no request before its first use."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, book: CapabilityBook | None = None) -> None:
         self._settings = settings
+        self._book = book or CapabilityBook()
         self._wire = Wire(settings) if settings.engine == "curl" else None
         forgotten = self._wire.forget if self._wire is not None else lambda: None
         self._bucket = Bucket(settings, forgotten=forgotten)
@@ -81,7 +84,9 @@ class S3Destination:
 
     def digest_plan(self, size_bytes: int) -> DigestPlan:
         """See `Destination.digest_plan`."""
-        return DigestPlan(piece_bytes=self._part_bytes(size_bytes))
+        return DigestPlan(
+            md5=self._bucket.proof.needs_md5, piece_bytes=self._part_bytes(size_bytes)
+        )
 
     def store(
         self,
@@ -112,13 +117,15 @@ class S3Destination:
         limit = min(QUICK_LIMIT_BYTES, self._settings.multipart_threshold_bytes - 1)
         if self._quick is None or content.size_bytes > limit:
             return None
-        amazon = self._bucket.amazon
+        proof = self._bucket.proof
+        if proof.reads_back:
+            return None  # the lane keeps only the beginning of an answer
         return self._quick.steps(
             content,
             object_key,
-            amazon=amazon,
+            proof=proof,
             sends_checksums=self._bucket.sends_checksums,
-            look_first=not amazon,
+            look_first=not self._bucket.capabilities.conditional_put,
             condition=self._bucket.understands_condition,
         )
 
@@ -133,13 +140,19 @@ class S3Destination:
             if remote_id not in known:
                 self._bucket.abort(key, remote_id)
 
-    def probe(self) -> str:
-        """See `Destination.probe`."""
-        return probe(self._settings)
-
-    def identity(self) -> str:
-        """Say in one line who we are to Amazon's STS, or why that is not known. Never a failure."""
-        return identity(self._settings)
+    def preflight(self, prefix: str) -> list[Check]:
+        """See `Destination.preflight`. What is seen of the store is used from then on."""
+        settings = self._settings
+        place = (settings.endpoint_url, settings.bucket_name, settings.aws_profile, settings.proxy)
+        preflight = Preflight(
+            settings,
+            prefix,
+            lambda client: self._book.look_up(place, lambda: probe_capabilities(settings, client)),
+        )
+        checks = preflight.run()
+        if preflight.capabilities is not None:
+            self._bucket.learn(preflight.capabilities)
+        return checks
 
     def _check_size(self, content: Content, object_key: str) -> None:
         if content.size_bytes > OBJECT_LIMIT_BYTES:
@@ -152,7 +165,7 @@ class S3Destination:
         """Get the content under exactly this key; None if other content is there."""
         if means.stop.is_set():
             raise InterruptedAttemptError
-        facts = self._bucket.head(key)
+        facts = self._bucket.head(key) if self._looks_first(content) else None
         if facts is None:
             receipt = self._send(content, key, means, conflict=conflict)
             if receipt is not None:
@@ -176,6 +189,15 @@ class S3Destination:
         )
         return AlreadyStored(receipt=receipt, evidence=judgement.evidence)
 
+    def _looks_first(self, content: Content) -> bool:
+        """Tell whether to look at a key before sending, though the store may refuse by itself.
+
+        What is large is not sent in vain; and a small content that the quick way did not place
+        most likely found its key taken.
+        """
+        honoured = self._bucket.capabilities.conditional_put
+        return not honoured or self._quick is not None or content.size_bytes > QUICK_LIMIT_BYTES
+
     # --- sending ---
 
     def _send(self, content: Content, key: str, means: _Means, *, conflict: bool) -> Receipt | None:
@@ -196,27 +218,36 @@ class S3Destination:
             ).put()
             if sent is None:
                 return None
-            return _receipt(key, content, sent.answer, sent.store_check, conflict=conflict)
-        answer = self._send_whole(content, key, means, options)
+            check = sent.store_check
+            if self._bucket.proof.reads_back:
+                check = self._read_back(content, key, means.stop)
+            return _receipt(key, content, sent.answer, check, conflict=conflict)
+        proof = self._bucket.proof
+        md5 = content.md5 if proof.needs_md5 else None
+        answer = self._send_whole(content, key, means, options, md5)
         if answer is None:
             return None
         check = verify(
             answer,
-            md5=content.md5,
+            md5=md5,
             sha256=content.sha256,
-            amazon=self._bucket.amazon,
+            checked=proof.checked,
             tried=self._bucket.tried("storing", key),
         )
+        check = self._read_back(content, key, means.stop) if proof.reads_back else check
         return _receipt(key, content, answer, check, conflict=conflict)
 
     def _send_whole(
-        self, content: Content, key: str, means: _Means, options: ObjectOptions
+        self,
+        content: Content,
+        key: str,
+        means: _Means,
+        options: ObjectOptions,
+        md5: bytes | None,
     ) -> Answer | None:
         """Send the content in one request; None if the key was taken meanwhile."""
         what = f"the file for {key}"
-        piece = Piece(
-            start=0, size_bytes=content.size_bytes, md5=content.md5, sha256=content.sha256
-        )
+        piece = Piece(start=0, size_bytes=content.size_bytes, md5=md5 or b"", sha256=content.sha256)
         if means.sender is not None:
             sent = self._send_by_lane(content, key, means, keeping_headers(options), piece)
             if sent is not Refused.ELSEWHERE:
@@ -259,7 +290,7 @@ class S3Destination:
         headers: dict[str, str] = {}
         if self._bucket.understands_condition:
             headers["if-none-match"] = "*"
-        if self._bucket.sends_content_md5:
+        if self._bucket.sends_content_md5 and piece.md5:
             headers["content-md5"] = in_base64(piece.md5)
         if self._bucket.sends_checksums:
             headers["x-amz-checksum-sha256"] = in_base64(piece.sha256)
@@ -273,6 +304,23 @@ class S3Destination:
             return None
         return part_bytes(size_bytes, self._settings.minimum_part_bytes)
 
+    def _read_back(self, content: Content, key: str, stop: StopFlag) -> StoreCheck:
+        """Read an object of ours that was just stored, and compare it. Raises FailureError."""
+        tried = self._bucket.tried("reading back", key)
+        read = self._bucket.read_back(key, stop)
+        if read is None:
+            reason = "store_check is read-back, but objects are archived at once and can't be read"
+            raise FailureError(failure("configuration", tried, reason))
+        sha256, size_bytes = read
+        if (sha256, size_bytes) != (content.sha256, content.size_bytes):
+            reason = (
+                f"{size_bytes} bytes with SHA-256 {sha256.hex()} came back, {content.size_bytes} "
+                f"bytes with {content.sha256.hex()} were sent; this object is ours, it does not "
+                "count as stored, and it is not written over"
+            )
+            raise FailureError(failure("checksum-mismatch", tried, reason))
+        return StoreCheck.READ_BACK
+
     # --- the ladder ---
 
     def _climb(self, facts: ObjectFacts, content: Content, key: str, stop: StopFlag) -> Judgement:
@@ -280,10 +328,15 @@ class S3Destination:
         if facts.parts is not None and facts.size_bytes == content.size_bytes:
             match = self._match_parts(facts.etag, facts.parts, content, key, stop)
         judgement = judge(facts, content, amazon=self._bucket.amazon, parts_match=match)
-        if judgement.verdict is not Verdict.OPEN or not self._settings.ladder_download:
+        if not self._reads_to_judge(judgement):
             return judgement
         read = self._bucket.read_back(key, stop)
         return judgement if read is None else judge_read_back(*read, content)
+
+    def _reads_to_judge(self, judgement: Judgement) -> bool:
+        if judgement.verdict is Verdict.OPEN:
+            return self._settings.ladder_download
+        return judgement.verdict is Verdict.SAME and self._bucket.proof.reads_back
 
     def _match_parts(
         self, etag: str, parts: int, content: Content, key: str, stop: StopFlag

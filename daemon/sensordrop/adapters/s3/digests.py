@@ -75,26 +75,25 @@ def verify(
     md5: bytes | None,
     sha256: bytes | None,
     part_md5s: Sequence[bytes] = (),
-    amazon: bool,
+    checked: StoreCheck | None,
     tried: str,
 ) -> StoreCheck:
     """Compare what a store answered with what was sent, and say what the store verified.
 
-    `sha256` None: the store's checksum is of another kind and is not compared. `part_md5s` are
-    those of a multipart upload; its object may carry either form of ETag. What is not known of
-    ours (`md5` None) is not compared. Raises FailureError
-    (`checksum-mismatch`) on any difference.
+    `md5` None: nobody computed it, because what the store checks is known. `sha256` None: the
+    store's checksum is of another kind and is not compared. `part_md5s` are those of a multipart
+    upload; its object may carry either form of ETag. `checked` is what the store is known to
+    check itself. Raises FailureError (`checksum-mismatch`) on any difference.
     """
     kept = full_object_sha256(answer.checksum_sha256)
     if sha256 is not None and kept is not None and kept != sha256:
         raise FailureError(
             failure("checksum-mismatch", tried, f"SHA-256 {kept.hex()}, ours is {sha256.hex()}")
         )
-    compared = _compare_etag(answer, md5, part_md5s, tried)
-    if amazon:
-        return StoreCheck.PAYLOAD_HASH
-    # That a store which was sent a Content-MD5 really checked it would have to be probed first;
-    # that it answered the MD5 of our bytes was seen.
+    compared = md5 is not None and _compare_etag(answer, md5, part_md5s, tried)
+    if checked is not None:
+        return checked
+    # That the store checked anything was not seen; that it answered the MD5 of our bytes was.
     return StoreCheck.ETAG if compared else StoreCheck.NONE
 
 

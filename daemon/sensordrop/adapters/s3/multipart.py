@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -257,8 +257,11 @@ class InParts:
         with opened(self.content, self._what) as file:
             for number, piece in missing:
                 body = PieceBody(file, piece, what=self._what, stop=self.stop)
+                proven = piece
+                if self.bucket.sends_content_md5:
+                    proven = replace(piece, md5=self._md5_of(piece))
                 answer = self.bucket.put_part(
-                    self.object_key, upload.remote_id, number, body, piece
+                    self.object_key, upload.remote_id, number, body, proven
                 )
                 yield self._landed(number, piece, answer)
 
@@ -309,7 +312,7 @@ class InParts:
             answer,
             md5=piece.md5 or None,
             sha256=piece.sha256,
-            amazon=self.bucket.amazon,
+            checked=self.bucket.proof.checked,
             tried=self.bucket.tried(f"sending part {number} of", self.object_key),
         )
         return LandedPart(
@@ -323,7 +326,7 @@ class InParts:
         assert self.wire is not None
         headers: dict[str, str] = {}
         if self.bucket.sends_content_md5:
-            headers["content-md5"] = in_base64(piece.md5)
+            headers["content-md5"] = in_base64(self._md5_of(piece))
         if self.bucket.sends_checksums:
             headers["x-amz-checksum-sha256"] = in_base64(piece.sha256)
             headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
@@ -341,8 +344,6 @@ class InParts:
 
     def _complete(self, upload: _Upload) -> Answer | None:
         """Make the object of its parts, unless something is under the key by now."""
-        if not self.bucket.amazon and self.bucket.head(self.object_key) is not None:
-            return None
         parts = [upload.landed[number] for number in sorted(upload.landed)]
         return self.bucket.complete(self.object_key, upload.remote_id, parts)
 
@@ -355,7 +356,7 @@ class InParts:
             md5=self.content.md5 if known else None,
             sha256=None,  # the store's checksum of a multipart object is one of its parts' checksums
             part_md5s=[piece.md5 for piece in pieces] if known else (),
-            amazon=self.bucket.amazon,
+            checked=self.bucket.proof.checked,
             tried=tried,
         )
         facts = self.bucket.head(self.object_key)

@@ -51,6 +51,7 @@ class ObjectOptions:
 
     content_type: str
     metadata: dict[str, str]
+    acl: str | None
     storage_class: str | None
     sse: str | None
     kms_key_id: str | None
@@ -69,6 +70,7 @@ def options_for(settings: S3Settings, object_key: str, sha256: bytes) -> ObjectO
     return ObjectOptions(
         content_type=content_type(object_key),
         metadata={SHA256_METADATA: sha256.hex()},
+        acl=settings.acl,
         storage_class=settings.storage_class,
         sse=settings.sse,
         kms_key_id=settings.kms_key_id,

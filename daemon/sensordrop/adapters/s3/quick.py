@@ -15,6 +15,7 @@ from sensordrop.adapters.s3.client import S3Settings
 from sensordrop.adapters.s3.digests import in_base64, verify
 from sensordrop.adapters.s3.failures import failure, reading
 from sensordrop.adapters.s3.options import options_for
+from sensordrop.adapters.s3.proof import Proof
 from sensordrop.adapters.s3.wire import Wire, answered, keeping_headers, not_understood, taken
 from sensordrop.core.failure import FailureError
 from sensordrop.core.lifecycle import Stored
@@ -37,7 +38,7 @@ class QuickWay:
         content: Content,
         object_key: str,
         *,
-        amazon: bool,
+        proof: Proof,
         sends_checksums: bool,
         look_first: bool,
         condition: bool,
@@ -59,8 +60,9 @@ class QuickWay:
         headers = keeping_headers(options)
         if condition:
             headers["if-none-match"] = "*"
-        if not amazon:
-            headers["content-md5"] = in_base64(content.md5)
+        md5 = content.md5 if proof.needs_md5 else None
+        if proof.sends_content_md5 and md5 is not None:
+            headers["content-md5"] = in_base64(md5)
         if sends_checksums:
             headers["x-amz-checksum-sha256"] = in_base64(content.sha256)
             headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
@@ -78,7 +80,7 @@ class QuickWay:
                 self._wire.raise_refusal(answer, tried)
             return None  # also for redirects and the like: the library knows what to do with them
         told = answered(answer, tried)
-        check = verify(told, md5=content.md5, sha256=content.sha256, amazon=amazon, tried=tried)
+        check = verify(told, md5=md5, sha256=content.sha256, checked=proof.checked, tried=tried)
         receipt = Receipt(
             object_key=object_key,
             sha256=content.sha256,

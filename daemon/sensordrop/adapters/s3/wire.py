@@ -164,7 +164,7 @@ class Wire:
 
     def raise_refusal(self, answer: HttpAnswer, tried: str) -> None:
         """Raise what a refusal means, where it is one that is known."""
-        known = store_failure(_client_error(answer), tried, now=datetime.now(UTC))
+        known = store_failure(client_error(answer), tried, now=datetime.now(UTC))
         if known is None:
             return
         if known.error_class in NEW_CREDENTIALS_MAY_HELP:
@@ -221,7 +221,7 @@ def answered(answer: HttpAnswer, tried: str) -> Answer:
 
 def not_understood(answer: HttpAnswer) -> bool:
     """Tell whether a refusal is about how we asked: a condition that the store does not know."""
-    code = code_of(_client_error(answer))
+    code = code_of(client_error(answer))
     return answer.status == 501 or code in ("NotImplemented", "InvalidArgument")
 
 
@@ -233,6 +233,7 @@ def taken(answer: HttpAnswer) -> bool:
 def keeping_headers(options: ObjectOptions) -> dict[str, str]:
     """Give the headers that say how an object is to be kept."""
     kept = {
+        "x-amz-acl": options.acl,
         "x-amz-storage-class": options.storage_class,
         "x-amz-server-side-encryption": options.sse,
         "x-amz-server-side-encryption-aws-kms-key-id": options.kms_key_id,
@@ -254,7 +255,7 @@ def _proxy_for(settings: S3Settings, url: str) -> str:
     return str(found.get(urlsplit(url).scheme) or "")
 
 
-def _client_error(answer: HttpAnswer) -> boto.ClientError:
+def client_error(answer: HttpAnswer) -> boto.ClientError:
     """Put an error answer into the shape that the table of failures reads."""
     found = {
         name.decode(): unescape(value.decode("utf-8", "replace"))
