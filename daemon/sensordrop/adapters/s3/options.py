@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from sensordrop.adapters.s3.client import S3Settings
 from sensordrop.core.selection import extension_of
@@ -74,5 +74,5 @@ def options_for(settings: S3Settings, object_key: str, sha256: bytes) -> ObjectO
         storage_class=settings.storage_class,
         sse=settings.sse,
         kms_key_id=settings.kms_key_id,
-        tagging=urlencode(settings.tags) or None,
+        tagging=urlencode(settings.tags, quote_via=quote) or None,
     )
