@@ -20,8 +20,8 @@ import pytest
 from s3_servers import (
     ACCESS_KEY,
     BUCKET,
+    KINDS,
     SECRET_KEY,
-    SERVERS,
     Asked,
     FileContent,
     MotoServer,
@@ -64,7 +64,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
     return lambda settings: S3Destination(replace(settings, engine="boto3"))
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=KINDS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[S3Server]:
     with running(request.param, tmp_path_factory.mktemp(request.param)) as started:
         yield started

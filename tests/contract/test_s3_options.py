@@ -28,17 +28,28 @@ SMALL = {"multipart_threshold_bytes": 10 * MIB, "minimum_part_bytes": 5 * MIB}
 ONE_PUT, IN_PARTS = 1000, 11 * MIB
 
 
-def obliging(asked: Asked) -> Reply:
-    """Take everything."""
-    if asked.method == "HEAD":
-        return Reply(status=404)
-    if asked.method == "POST" and "uploadId" not in asked.path:
-        return Reply(body=b"<R><UploadId>u1</UploadId></R>")
-    if asked.method == "POST":
-        return Reply(
-            body=b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
-        )
-    return Reply(headers={"ETag": etag(asked.body)})
+class Obliging:
+    """Take everything, and show an object in parts once it was completed."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._completed = False
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.method == "HEAD":
+            if not self._completed:
+                return Reply(status=404)
+            size = sum(self._sizes.values())
+            return Reply(headers={"ETag": '"x"', "Content-Length": str(size)})
+        if asked.method == "POST" and "uploadId" not in asked.path:
+            return Reply(body=b"<R><UploadId>u1</UploadId></R>")
+        if asked.method == "POST":
+            self._completed = True
+            return Reply(
+                body=b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
+            )
+        self._sizes[asked.path] = len(asked.body)
+        return Reply(headers={"ETag": etag(asked.body)})
 
 
 def beginning(scripted: ScriptedServer) -> Asked:
@@ -76,7 +87,7 @@ def beginning(scripted: ScriptedServer) -> Asked:
 def test_what_an_object_is_kept_with_reaches_the_store(
     tmp_path: Path, engine: Any, size: int, chosen: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    with ScriptedServer(obliging) as scripted:
+    with ScriptedServer(Obliging()) as scripted:
         destination = engine(scripted.settings(**SMALL, **chosen))
         assert isinstance(destination.store(content(tmp_path, bytes(size)), KEY, GO_ON), Stored)
     headers = beginning(scripted).headers
@@ -85,7 +96,7 @@ def test_what_an_object_is_kept_with_reaches_the_store(
 
 @pytest.mark.parametrize("size", [ONE_PUT, IN_PARTS], ids=["one put", "parts"])
 def test_what_was_not_chosen_is_not_sent(tmp_path: Path, engine: Any, size: int) -> None:
-    with ScriptedServer(obliging) as scripted:
+    with ScriptedServer(Obliging()) as scripted:
         engine(scripted.settings(**SMALL)).store(content(tmp_path, bytes(size)), KEY, GO_ON)
     sent = set(beginning(scripted).headers)
     assert not {name for name in sent if name.startswith(("x-amz-acl", "x-amz-server-side"))}
@@ -116,7 +127,7 @@ def test_the_bucket_stands_where_the_style_says(
     tmp_path: Path, engine: Any, size: int, style: Any, host: str, path: str
 ) -> None:
     """The scripted server is the proxy, so that it sees requests to any host."""
-    with ScriptedServer(obliging) as scripted:
+    with ScriptedServer(Obliging()) as scripted:
         settings = scripted.settings(
             endpoint_url="http://store.example",
             proxy=scripted.endpoint_url,
@@ -134,7 +145,7 @@ def test_the_bucket_stands_where_the_style_says(
 def test_checksums_go_out_when_the_setting_says(
     tmp_path: Path, engine: Any, size: int, when: Any
 ) -> None:
-    with ScriptedServer(obliging) as scripted:
+    with ScriptedServer(Obliging()) as scripted:
         settings = scripted.settings(request_checksum_calculation=when, **SMALL)
         engine(settings).store(content(tmp_path, bytes(size)), KEY, GO_ON)
     puts = [each for each in scripted.asked if each.method == "PUT"]
@@ -186,7 +197,7 @@ def test_a_store_with_a_certificate_of_its_own_is_trusted_by_the_bundle_alone(
     tmp_path: Path, engine: Any, make_certificate: Any, size: int
 ) -> None:
     certificate, key = make_certificate()
-    with ScriptedServer(obliging) as scripted:
+    with ScriptedServer(Obliging()) as scripted:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         scripted.wrap(context)

@@ -292,7 +292,7 @@ def test_options_of_an_object() -> None:
     assert plain.metadata == {"sha256": SHA256.hexdigest()}
     assert (plain.storage_class, plain.sse, plain.kms_key_id, plain.tagging) == (None,) * 4
     tagged = options_for(S3Settings(bucket_name="b", tags={"a b": "c=d"}), "a.wav", b"")
-    assert tagged.tagging == "a+b=c%3Dd"
+    assert tagged.tagging == "a%20b=c%3Dd"
 
 
 def test_which_endpoints_are_amazons() -> None:

@@ -280,7 +280,7 @@ class Bucket:
         if answer is None:
             return None
         if not answer.get("ETag"):
-            return self._answer_by_look(verb, object_key, sum(p.piece.size_bytes for p in parts))
+            return self._answer_by_look(verb, object_key, sum(p.size_bytes for p in parts))
         return self._answer(answer, verb, object_key)
 
     def abort(self, object_key: str, upload_id: str) -> None:
