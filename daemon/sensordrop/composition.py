@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from sensordrop.adapters.clock import SystemClock
+from sensordrop.adapters.clock import SystemClock, local_zone
 from sensordrop.adapters.finder import FindFinder, WalkFinder
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
@@ -23,20 +23,31 @@ from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
+from sensordrop.config.bandwidth import limit_of
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.selection import Selection
+from sensordrop.engine.controls import ControlDesk
 from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
+from sensordrop.engine.limits import STATION, Limits
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.throttle import Throttles
 from sensordrop.engine.tidier import Tidier
 from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
 from sensordrop.engine.workers import Pool
-from sensordrop.ports import DeliveryBinding, EnrollRules, Finder, Registration, StopFlag
+from sensordrop.ports import (
+    DeliveryBinding,
+    EnrollRules,
+    Finder,
+    Registration,
+    StopFlag,
+    Throttle,
+)
 from sensordrop.version import VERSION
 
 POLLING_SECONDS = 30.0
@@ -136,6 +147,7 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
         ),
         multipart_threshold_bytes=config.multipart_threshold_bytes,
         max_connections=config.max_workers,
+        read_timeout_seconds=config.stall_seconds,
         engine=config.engine,  # type: ignore[arg-type]
         store_check=config.store_check,  # type: ignore[arg-type]
     )
@@ -156,6 +168,7 @@ def make_delivery(
     delivery_id: int,
     local: LocalS3 | None = None,
     book: CapabilityBook | None = None,
+    throttle: Throttle | None = None,
 ) -> Delivery:
     """Build a delivery with its folder, its finder and its destination.
 
@@ -195,7 +208,7 @@ def make_delivery(
                 FailureScope.STATION: "this station",
             },
             source=FolderSource(str(config.local_directory)),
-            destination=S3Destination(settings, book),
+            destination=S3Destination(settings, book, throttle),
             make_finder=_finder_rule(config),
         )
     )
@@ -237,6 +250,7 @@ class Daemon:
         self._instance = instance
         self._local = local
         self._clock = SystemClock()
+        self._throttles = Throttles(self._clock)
         self._registration: Registration | None = None
         self._supervisor: Supervisor | None = None
 
@@ -264,7 +278,13 @@ class Daemon:
         assert self._registration is not None, "register first"
         book = CapabilityBook()
         deliveries = [
-            make_delivery(config, self._registration.delivery_ids[config.name], self._local, book)
+            make_delivery(
+                config,
+                self._registration.delivery_ids[config.name],
+                self._local,
+                book,
+                self._throttles.of(config.name),
+            )
             for config in self._configuration.deliveries
         ]
         sessions = self._ledger.open_sessions([d.delivery_id for d in deliveries])
@@ -321,11 +341,23 @@ class Daemon:
             wake_uploader=uploader.wake,
         )
         tidier = Tidier(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
+        delivery_ids = [delivery.delivery_id for delivery in deliveries]
+        limits = self._limits(deliveries)
+        # Before the first byte: what was set by hand survives restarts.
+        limits.take_up(self._ledger.controls(self._daemon_id(), delivery_ids))
+        desk = ControlDesk(
+            ledger=self._ledger,
+            clock=self._clock,
+            daemon_id=self._daemon_id,
+            delivery_ids=delivery_ids,
+            takers=[limits.take_up],
+        )
         services = [
             Service(name="scout", run=scout.run, wake=bell.ring),
             Service(name="uploader", run=uploader.run, wake=uploader.wake),
             Service(name="janitor", run=janitor.run, wake=janitor.wake),
             Service(name="tidier", run=tidier.run, wake=tidier.wake),
+            Service(name="controls", run=desk.run, wake=desk.wake),
         ]
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
@@ -339,6 +371,23 @@ class Daemon:
             make_lane=lambda most: CurlLane(LaneSettings(most_connections=most)),
             make_journal=lambda claim: LedgerParts(self._ledger, claim),
             close_thread=self._ledger.close_own,
+        )
+
+    def _limits(self, deliveries: Sequence[Delivery]) -> Limits:
+        zone = local_zone()
+        ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
+        return Limits(
+            throttles=self._throttles,
+            clock=self._clock,
+            configured={
+                STATION: limit_of(self._configuration.daemon.bandwidth, zone),
+                **{
+                    ids[config.name]: limit_of(config.bandwidth, zone)
+                    for config in self._configuration.deliveries
+                },
+            },
+            names={delivery.delivery_id: delivery.name for delivery in deliveries},
+            read=lambda text: limit_of(text, zone),
         )
 
     def _daemon_id(self) -> int:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Protocol
 from uuid import UUID
 
 from sensordrop.core.check import Check
+from sensordrop.core.controls import Control, ControlKind
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
     Claim,
@@ -295,6 +296,45 @@ class Content(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """One transfer's place in the queue for what limits let through. Used by one thread.
+
+    `leave` it in any case, or its place keeps what it was given.
+    """
+
+    def take(self, wanted: int) -> int:
+        """Give how many bytes may go out now, at most `wanted`; 0: not yet, and in the queue.
+
+        Never blocks. What was taken counts as sent.
+        """
+        ...
+
+    def ready(self) -> bool:
+        """Tell whether `take` would give something now. Never blocks."""
+        ...
+
+    def wait_seconds(self) -> float:
+        """Say in how many seconds it is worth asking again: an estimate, never above one."""
+        ...
+
+    def leave(self) -> None:
+        """Go out of the queue and give back what was not taken. May be repeated."""
+        ...
+
+
+class Throttle(Protocol):
+    """The limits that a destination's bytes fall under. Safe from every thread; never blocks."""
+
+    @property
+    def limited(self) -> bool:
+        """Tell whether any limit holds right now. May change at any time."""
+        ...
+
+    def turn(self) -> Turn:
+        """Give a transfer its place. Whoever waits is served in the order of asking."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpRequest:
     """One request, ready to go: its URL is encoded, its headers are signed."""
@@ -308,6 +348,10 @@ class HttpRequest:
     """URL of a proxy; empty: none, whatever the environment says."""
     body: BinaryIO | None = None
     size_bytes: int = 0
+    throttle: Throttle | None = None
+    """The limits that the body falls under; None: under none, ever."""
+    stall_seconds: float | None = None
+    """A request on which no byte moves for so long is ended; None: the lane's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -641,6 +685,16 @@ class DeliveryCounts:
     """Whether a daemon that looks after it has a fresh heartbeat."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingInForce:
+    """What holds for a station (`delivery` None) or a delivery: the control, else `configured`."""
+
+    delivery: str | None
+    configured: str | None
+    """What the configuration that was used last says."""
+    control: Control | None
+
+
 ProbePath = Callable[[bytes], Fingerprint | None]
 """Looks at one path of a delivery on disk: its fingerprint, or None if it is not there."""
 
@@ -819,6 +873,35 @@ class Ledger(Protocol):
 
     def status(self, station: str | None = None) -> list[DeliveryCounts]:
         """Tell how the deliveries stand (of one station, or of all), sorted by name."""
+        ...
+
+    def controls(self, daemon_id: int, delivery_ids: Sequence[int]) -> list[Control]:
+        """Give what people set, and still holds, for a program's station and its deliveries.
+
+        Cheap: it may be asked once a second.
+        """
+        ...
+
+    def set_control(
+        self,
+        kind: ControlKind,
+        value: str | None,
+        *,
+        station: str,
+        delivery: str | None,
+        set_by: str,
+        for_seconds: float | None = None,
+        reason: str = "",
+    ) -> bool:
+        """Set something for a station, or for one of its deliveries, over the configuration.
+
+        It stands until it is set anew, or ends after `for_seconds`. None ends what was set: the
+        configuration holds again. False: the ledger knows no such station or delivery.
+        """
+        ...
+
+    def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
+        """Tell what holds for a station and its enabled deliveries, the station first."""
         ...
 
     def close_own(self) -> None:

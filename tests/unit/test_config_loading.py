@@ -385,13 +385,13 @@ def test_what_has_no_effect_yet_is_noticed(folder):
         folder,
         sensordrop_yaml="metrics_listen: 127.0.0.1:9464\n",
         north_yaml=MINIMAL
-        + "after_verified: keep\nbandwidth: 10 MiB/s\n"
+        + "after_verified: delete\nbandwidth: 10 MiB/s\n"
         + "endpoint: {url: 'http://h/', token: hunter2}\n",
     )
     notices = [str(notice) for notice in load(folder, environ={})[1]]
     assert [notice.rpartition(" has no effect")[0] for notice in notices] == [
         "sensordrop.yaml: metrics_listen: '127.0.0.1:9464'",
-        "conf.d/north.yaml: bandwidth: '10 MiB/s'",
+        "conf.d/north.yaml: after_verified: 'delete'",
         "conf.d/north.yaml: endpoint: {'token': '***', 'url': 'http://h/'}",
     ]
 

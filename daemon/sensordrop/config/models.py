@@ -23,6 +23,7 @@ from sensordrop.config.addresses import (
     Registration,
     RegistrationEndpoint,
 )
+from sensordrop.config.bandwidth import BandwidthLimit
 from sensordrop.config.kinds import (
     AbsolutePath,
     ByteCount,
@@ -83,7 +84,7 @@ _NAME = Text(
     limit=63,
     pattern=r"[^\W_][\w. -]*",
 )
-_RATE = Text("a rate such as '10 MiB/s', or a timetable such as '20:00-06:00 full, else 10 MiB/s'")
+_TIMETABLE = " May be a timetable; its times are the station's own unless it ends with a time zone."
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class DaemonConfig(_Settings):
     ] = "info"
     bandwidth: Annotated[
         str | None,
-        Setting(_RATE, "Limit of all uploads together.", not_yet="uploads run at full speed"),
+        Setting(BandwidthLimit(), "Limit of all uploads together." + _TIMETABLE, default="`off`"),
     ] = None
 
 
@@ -332,8 +333,21 @@ class DeliveryConfig(_Settings):
     ] = 64 * MEBIBYTE
     bandwidth: Annotated[
         str | None,
-        Setting(_RATE, "Limit of this delivery's uploads.", not_yet="uploads run at full speed"),
+        Setting(
+            BandwidthLimit(),
+            "Limit of this delivery's uploads, beside that of all uploads: the smaller holds."
+            + _TIMETABLE,
+            default="`off`",
+        ),
     ] = None
+    stall_seconds: Annotated[
+        float,
+        Setting(
+            Number(1, 3600),
+            "An upload on which no byte moves for so long is broken off and tried again. Waiting "
+            "for a bandwidth limit does not count.",
+        ),
+    ] = 60.0
     engine: Annotated[
         str,
         Setting(

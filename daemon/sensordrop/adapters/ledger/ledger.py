@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.controls import Controls
 from sensordrop.adapters.ledger.enrollment import Enrollment
 from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
@@ -18,7 +19,7 @@ FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
 
 
-class PostgresLedger(Enrollment, Work, Multiparts, Registry):
+class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
     def __init__(
@@ -34,6 +35,7 @@ class PostgresLedger(Enrollment, Work, Multiparts, Registry):
         Work.__init__(self, connections)
         Multiparts.__init__(self, connections)
         Registry.__init__(self, connections)
+        Controls.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date and name the migrations that were applied."""

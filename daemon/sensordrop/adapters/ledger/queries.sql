@@ -804,3 +804,66 @@ WHERE d.retired_at IS NULL
   AND (%(station)s IS NULL OR d.shared
        OR d.station_id = (SELECT id FROM stations WHERE name = %(station)s))
 ORDER BY d.name;
+
+-- name: controls
+-- Finds what people set for a program's station and its deliveries; asked once a second.
+SELECT kind, delivery_id, value, reason, set_by, set_at, until
+FROM controls
+WHERE ended_at IS NULL
+  AND (until IS NULL OR until > now())
+  AND (delivery_id = ANY(%(delivery_ids)s)
+       OR station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s));
+
+-- name: station_place
+-- Finds the station that something is to be set for.
+SELECT id AS station_id, NULL::bigint AS delivery_id FROM stations WHERE name = %(station)s;
+
+-- name: delivery_place
+-- Finds the delivery, of a station or shared, that something is to be set for.
+SELECT NULL::bigint AS station_id, d.id AS delivery_id
+FROM deliveries AS d
+JOIN stations AS s ON s.name = %(station)s
+WHERE d.name = %(delivery)s AND d.retired_at IS NULL AND (d.shared OR d.station_id = s.id)
+ORDER BY d.enabled DESC, d.id DESC LIMIT 1;
+
+-- name: end_control
+-- Ends what was set of a kind: something new is set, or the configuration is to hold again.
+UPDATE controls SET ended_at = now(), ended_by = %(set_by)s
+WHERE ended_at IS NULL AND kind = %(kind)s
+  AND (station_id = %(station_id)s OR delivery_id = %(delivery_id)s);
+
+-- name: set_control
+-- Sets something for a station or a delivery.
+INSERT INTO controls (station_id, delivery_id, kind, value, reason, set_by, until)
+VALUES (%(station_id)s, %(delivery_id)s, %(kind)s, %(value)s, %(reason)s, %(set_by)s,
+        now() + make_interval(secs => %(for_seconds)s));
+
+-- name: hand_on_controls
+-- Gives what was set for a delivery to the row that begins where it is pointed elsewhere.
+UPDATE controls SET delivery_id = %(delivery_id)s
+WHERE delivery_id = %(former_id)s AND ended_at IS NULL;
+
+-- name: settings_in_force
+-- Tells what the configuration says of one key, and what was set over it: first for the station,
+-- then for its deliveries by name.
+WITH place AS (
+    SELECT s.id AS station_id, NULL::bigint AS delivery_id, NULL::text AS delivery
+    FROM stations AS s WHERE s.name = %(station)s
+    UNION ALL
+    SELECT s.id, d.id, d.name
+    FROM stations AS s
+    JOIN deliveries AS d ON d.shared OR d.station_id = s.id
+    WHERE s.name = %(station)s AND d.retired_at IS NULL AND d.enabled
+)
+SELECT p.delivery, h.configuration ->> %(kind)s AS configured,
+       c.kind, p.delivery_id, c.value, c.reason, c.set_by, c.set_at, c.until
+FROM place AS p
+LEFT JOIN LATERAL (
+    SELECT configuration FROM config_history
+    WHERE station_id = p.station_id AND delivery_id IS NOT DISTINCT FROM p.delivery_id
+    ORDER BY id DESC LIMIT 1) AS h ON true
+LEFT JOIN controls AS c
+    ON c.kind = %(kind)s AND c.ended_at IS NULL AND (c.until IS NULL OR c.until > now())
+   AND CASE WHEN p.delivery_id IS NULL THEN c.station_id = p.station_id
+            ELSE c.delivery_id = p.delivery_id END
+ORDER BY p.delivery NULLS FIRST;

@@ -130,7 +130,12 @@ class Registry:
                 cursor.execute(query("current_delivery"), {**settings, "shared": False})
                 if own := cursor.fetchone():
                     _retire(cursor, own[0])
+                    row = row or own
             delivery_id = _one(cursor, "insert_delivery", **settings)
+            if row is not None:
+                cursor.execute(
+                    query("hand_on_controls"), {"delivery_id": delivery_id, "former_id": row[0]}
+                )
         _remember(cursor, station_id, delivery_id, binding.configuration)
         return delivery_id
 

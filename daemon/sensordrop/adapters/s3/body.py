@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import BinaryIO, NoReturn
 
 from sensordrop.adapters.s3.failures import failure, reading
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import Content, StopFlag
+from sensordrop.ports import Content, StopFlag, Throttle
 
 BLOCK_BYTES = 1024 * 1024
 """How much is read at once: large enough to keep a disk busy, small enough to stop promptly."""
@@ -33,15 +34,28 @@ class PieceBody:
     The bytes are hashed as they are handed out. If they are not the piece's, the last of them is
     never handed out, so a store never gets a whole request with wrong content. One thread only.
 
+    Reading waits where a limit says so, but only once `begin_sending` was called: the library
+    reads a body once more before, to sign it.
+
     The library wraps whatever is raised in here as if the network had failed; `broken` keeps the
     true reason.
     """
 
-    def __init__(self, file: BinaryIO, piece: Piece, *, what: str, stop: StopFlag) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        piece: Piece,
+        *,
+        what: str,
+        stop: StopFlag,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._file = file
         self._piece = piece
         self._what = what
         self._stop = stop
+        self._throttle = throttle
+        self._sending = False
         self._position = 0
         self._hashed = 0
         self._sha256 = hashlib.sha256()
@@ -58,6 +72,8 @@ class PieceBody:
         wanted = left if amount is None or amount < 0 else min(amount, left)
         if self._hashed != self._position:
             raise io.UnsupportedOperation("a piece is read from its start")
+        if self._sending and amount is not None:
+            wanted = self._let_through(wanted)
         block = self._block(wanted)
         self._position += len(block)
         self._hashed = self._position
@@ -75,6 +91,7 @@ class PieceBody:
             io.SEEK_END: self._piece.size_bytes,
         }[whence]
         self._position = base + offset
+        self._sending = False
         if self._position == 0:
             self._hashed = 0
             self._sha256 = hashlib.sha256()
@@ -83,6 +100,24 @@ class PieceBody:
     def tell(self) -> int:
         """Give the position within the piece."""
         return self._position
+
+    def begin_sending(self) -> None:
+        """Say that what is read from here on goes out; rewinding ends that."""
+        self._sending = True
+
+    def _let_through(self, wanted: int) -> int:
+        """Wait until some bytes may go out, and give how many."""
+        if wanted == 0 or self._throttle is None or not self._throttle.limited:
+            return wanted
+        turn = self._throttle.turn()
+        try:
+            while not (allowed := turn.take(wanted)):
+                if self._stop.is_set():
+                    self._break(InterruptedAttemptError())
+                time.sleep(turn.wait_seconds())
+        finally:
+            turn.leave()
+        return allowed
 
     def _block(self, wanted: int) -> bytes:
         if wanted == 0:

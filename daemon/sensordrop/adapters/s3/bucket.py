@@ -25,7 +25,7 @@ from sensordrop.adapters.s3.ladder import ObjectFacts
 from sensordrop.adapters.s3.options import SHA256_METADATA, ObjectOptions
 from sensordrop.adapters.s3.proof import AMAZON, UNKNOWN, Capabilities, Proof, proof_of
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import LandedPart, StopFlag
+from sensordrop.ports import LandedPart, StopFlag, Throttle
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -47,10 +47,15 @@ class Bucket:
     """
 
     def __init__(
-        self, settings: S3Settings, *, forgotten: Callable[[], None] = lambda: None
+        self,
+        settings: S3Settings,
+        throttle: Throttle | None = None,
+        *,
+        forgotten: Callable[[], None] = lambda: None,
     ) -> None:
         """Make no request yet. `forgotten` is called when credentials are to be read anew."""
         self._settings = settings
+        self.throttle = throttle
         self._forgotten = forgotten
         self._lock = threading.Lock()
         self._client: S3Client | None = None
@@ -300,6 +305,7 @@ class Bucket:
         with self._lock:
             if self._client is None:
                 self._client = make_client(make_session(self._settings), self._settings)
+                self._client.meta.events.register("before-send.s3", _begin_sending)
             return self._client
 
     def _forget(self, client: S3Client) -> None:
@@ -399,6 +405,12 @@ class Bucket:
             tried = self.tried(verb, object_key)
             raise FailureError(failure("bad-answer", tried, "it gave no ETag"))
         return etag
+
+
+def _begin_sending(request: Any, **_: object) -> None:
+    """Tell a body that it is signed and that what is read of it now goes out."""
+    if isinstance(request.body, PieceBody):
+        request.body.begin_sending()
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class S3Settings:
     max_connections: int = 15
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 60.0
+    """A request on which no byte moves for so long has stalled, and is ended."""
     engine: Literal["curl", "boto3"] = "curl"
     """What sends small files: libcurl, many at once in one thread, or boto3, one per thread."""
     store_check: ChosenCheck = "auto"

@@ -10,13 +10,14 @@ import os
 import selectors
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import pycurl
 
-from sensordrop.ports import HttpAnswer, HttpRequest
+from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
 """Bytes of an answer's body that are kept: S3's errors have some hundreds."""
@@ -26,6 +27,8 @@ STALL_SECONDS = 60
 """A transfer on which no byte moves for so long is ended."""
 CONNECT_SECONDS = 10
 """Longest wait for a connection, TLS included."""
+LOOK_SECONDS = 0.5
+"""How often running requests are looked at: for stalls, and for limits that were set meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +40,40 @@ class LaneSettings:
     stall_seconds: float = STALL_SECONDS
 
 
+class _Meter:
+    """Hands a body out to libcurl as fast as its limits let through, and pauses it between."""
+
+    def __init__(self, request: HttpRequest, throttle: Throttle, pause: Callable[[], None]) -> None:
+        assert request.body is not None
+        self._body = request.body
+        self._size_bytes = request.size_bytes
+        self._pause = pause
+        self.turn = throttle.turn()
+
+    def read(self, amount: int) -> bytes | int:
+        """Give the next bytes, or the number that means "not now"."""
+        left = self._size_bytes - self._body.tell()
+        if left <= 0:
+            return b""
+        allowed = self.turn.take(min(amount, left))
+        if not allowed:
+            self._pause()
+            return int(pycurl.READFUNC_PAUSE)
+        return self._body.read(allowed)
+
+
 @dataclass(kw_only=True, slots=True)
 class _Running:
     ticket: int
+    request: HttpRequest
+    stall_seconds: float
+    moved_at: float
+    """When a byte was last seen to have moved, in monotonic seconds."""
+    moved_bytes: int = 0
+    meter: _Meter | None = None
     headers: dict[str, str] = field(default_factory=dict)
     header_bytes: int = 0
+    body_bytes: int = 0
     body: bytearray = field(default_factory=bytearray)
 
     def take_header(self, line: bytes) -> int | None:
@@ -57,8 +89,16 @@ class _Running:
         return None
 
     def take_body(self, data: bytes) -> None:
+        self.body_bytes += len(data)
         room = ANSWER_LIMIT_BYTES - len(self.body)
         self.body += data[: max(0, room)]
+
+    def stalled(self, uploaded_bytes: int, now: float) -> bool:
+        """Tell whether nothing moved for too long, from what has moved by now."""
+        moved = uploaded_bytes + self.header_bytes + self.body_bytes
+        if moved != self.moved_bytes:
+            self.moved_bytes, self.moved_at = moved, now
+        return now - self.moved_at >= self.stall_seconds
 
 
 class CurlLane:
@@ -74,6 +114,9 @@ class CurlLane:
         self._closed = False
         self._idle: list[Any] = []
         self._running: dict[Any, _Running] = {}
+        self._paused: set[Any] = set()
+        self._resume_at = 0.0
+        self._look_at = 0.0
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -92,7 +135,13 @@ class CurlLane:
     def start(self, ticket: int, request: HttpRequest) -> None:
         """Begin a request; `step` gives its answer under the ticket."""
         handle = self._idle.pop() if self._idle else self._new_handle()
-        running = _Running(ticket=ticket)
+        stall = request.stall_seconds
+        running = _Running(
+            ticket=ticket,
+            request=request,
+            stall_seconds=self._settings.stall_seconds if stall is None else stall,
+            moved_at=time.monotonic(),
+        )
         self._running[handle] = running
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(pycurl.CAINFO, request.ca_file)
@@ -110,16 +159,14 @@ class CurlLane:
         handle.setopt(pycurl.UPLOAD, request.method == "PUT")
         if request.body is not None:
             handle.setopt(pycurl.READFUNCTION, request.body.read)
+            self._meter_if_limited(handle, running)
             handle.setopt(pycurl.SEEKFUNCTION, _seeker(request.body))
             handle.setopt(pycurl.INFILESIZE_LARGE, request.size_bytes)
         self._multi.add_handle(handle)
 
     def step(self, seconds: float) -> list[tuple[int, HttpAnswer]]:
         """Let things move for at most so long, and give the answers that are whole."""
-        wait = seconds
-        if self._timer_at is not None:
-            wait = min(wait, self._timer_at - time.monotonic())
-        for key, mask in self._selector.select(max(0.0, wait)):
+        for key, mask in self._selector.select(self._wait_seconds(seconds)):
             if key.fd == self._wake_read:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
@@ -127,10 +174,15 @@ class CurlLane:
             bits = pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0
             bits |= pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
             self._multi.socket_action(key.fd, bits)
+        if self._paused and time.monotonic() >= self._resume_at:
+            self._resume()
         if self._timer_at is not None and time.monotonic() >= self._timer_at:
             self._timer_at = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        return self._finished()
+        found = self._finished()
+        if self._running and time.monotonic() >= self._look_at:
+            found += self._look()
+        return found
 
     def drop(self, ticket: int) -> None:
         """Break off one request; no answer will come."""
@@ -162,6 +214,66 @@ class CurlLane:
             os.close(self._wake_read)
             os.close(self._wake_write)
 
+    # --- limits and stalls ----------------------------------------------------------------
+
+    def _wait_seconds(self, most: float) -> float:
+        ends = [self._look_at] if self._running else []
+        ends += [self._resume_at] if self._paused else []
+        ends += [] if self._timer_at is None else [self._timer_at]
+        return max(0.0, min(most, min(ends) - time.monotonic())) if ends else most
+
+    def _meter_if_limited(self, handle: Any, running: _Running) -> None:
+        """Have a body metered from here on. Without a limit, nothing of ours is in its way."""
+        throttle = running.request.throttle
+        if throttle is None or running.meter is not None or not throttle.limited:
+            return
+
+        def pause() -> None:
+            self._paused.add(handle)
+            again = time.monotonic() + meter.turn.wait_seconds()
+            self._resume_at = min(self._resume_at, again) if len(self._paused) > 1 else again
+
+        meter = running.meter = _Meter(running.request, throttle, pause)
+        handle.setopt(pycurl.READFUNCTION, meter.read)
+
+    def _resume(self) -> None:
+        """Let those go on whose turn it is, and note when to look again."""
+        for handle in list(self._paused):
+            meter = self._running[handle].meter
+            assert meter is not None
+            if meter.turn.ready():
+                self._paused.discard(handle)
+                handle.pause(pycurl.PAUSE_CONT)  # it may read, and be paused again, in here
+        # Those under the same limits wait for the same bytes, so one of them can speak for all.
+        turns = {
+            id(running.request.throttle): running.meter.turn
+            for running in map(self._running.__getitem__, self._paused)
+            if running.meter is not None
+        }
+        waits = [turn.wait_seconds() for turn in turns.values()]
+        self._resume_at = time.monotonic() + min(waits, default=0.0)
+
+    def _look(self) -> list[tuple[int, HttpAnswer]]:
+        """Put limits in force that were set meanwhile, and end what stalled.
+
+        libcurl's own LOW_SPEED_TIME is not used: whether it counts the time that a transfer is
+        paused has changed with its versions.
+        """
+        now = time.monotonic()
+        self._look_at = now + LOOK_SECONDS
+        ended: list[tuple[int, HttpAnswer]] = []
+        for handle, running in list(self._running.items()):
+            if running.request.body is not None:
+                self._meter_if_limited(handle, running)
+            waits = handle in self._paused or not handle.getinfo(pycurl.PRETRANSFER_TIME)
+            if waits:  # for its turn, or for a connection, which has a limit of its own
+                running.moved_at = now
+            elif running.stalled(handle.getinfo(pycurl.SIZE_UPLOAD_T), now):
+                ended.append((running.ticket, _stall(running)))
+                self._release(handle)
+                handle.close()
+        return ended
+
     # --- inside ---------------------------------------------------------------------------
 
     def _new_handle(self) -> Any:
@@ -175,8 +287,6 @@ class CurlLane:
         handle.setopt(pycurl.TCP_NODELAY, 1)
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(settings.connect_seconds * 1000))
-        handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-        handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(settings.stall_seconds)))
         handle.setopt(pycurl.UPLOAD_BUFFERSIZE, 256 * 1024)
         return handle
 
@@ -218,7 +328,22 @@ class CurlLane:
 
     def _release(self, handle: Any) -> None:
         self._multi.remove_handle(handle)
-        del self._running[handle]
+        self._paused.discard(handle)
+        running = self._running.pop(handle)
+        if running.meter is not None:
+            running.meter.turn.leave()
+
+
+def _stall(running: _Running) -> HttpAnswer:
+    return HttpAnswer(
+        status=0,
+        headers={},
+        body=b"",
+        trouble=(
+            pycurl.E_OPERATION_TIMEDOUT,
+            f"stalled: no byte moved for {running.stall_seconds:g} seconds",
+        ),
+    )
 
 
 def _seeker(body: BinaryIO) -> Any:

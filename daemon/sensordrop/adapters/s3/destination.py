@@ -46,6 +46,7 @@ from sensordrop.ports import (
     QuickSteps,
     Sender,
     StopFlag,
+    Throttle,
     UnfinishedUpload,
 )
 
@@ -74,12 +75,18 @@ class _Means:
 class S3Destination:
     """One bucket as a `Destination`. Safe from many threads; makes no request before its first use."""
 
-    def __init__(self, settings: S3Settings, book: CapabilityBook | None = None) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        book: CapabilityBook | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._settings = settings
+        self._throttle = throttle
         self._book = book or CapabilityBook()
-        self._wire = Wire(settings) if settings.engine == "curl" else None
+        self._wire = Wire(settings, throttle) if settings.engine == "curl" else None
         forgotten = self._wire.forget if self._wire is not None else lambda: None
-        self._bucket = Bucket(settings, forgotten=forgotten)
+        self._bucket = Bucket(settings, throttle, forgotten=forgotten)
         self._quick = QuickWay(settings, self._wire) if self._wire else None
 
     def digest_plan(self, size_bytes: int) -> DigestPlan:
@@ -252,9 +259,10 @@ class S3Destination:
             sent = self._send_by_lane(content, key, means, keeping_headers(options), piece)
             if sent is not Refused.ELSEWHERE:
                 return sent
-        if content.size_bytes > WHOLE_LIMIT_BYTES:
+        limited = self._throttle is not None and self._throttle.limited
+        if content.size_bytes > WHOLE_LIMIT_BYTES or limited:
             with opened(content, what) as file:
-                body = PieceBody(file, piece, what=what, stop=means.stop)
+                body = PieceBody(file, piece, what=what, stop=means.stop, throttle=self._throttle)
                 return self._bucket.put(key, body, piece, options)
         with opened(content, what) as file, reading(what):
             block = read_exactly(file, content.size_bytes)

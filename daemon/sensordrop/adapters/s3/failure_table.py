@@ -305,11 +305,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="timeout",
         scope=DESTINATION,
-        meaning="the store stopped answering in the middle of a request",
-        hint="check the network and the store's load; uploads go on by themselves",
+        meaning="the request stalled: for too long, no byte moved",
+        hint="check the network and the store's load (stall_seconds says how long is waited); "
+        "uploads go on by themselves",
         codes=("RequestTimeout", "RequestTimeoutException"),
         statuses=(408,),
-        exceptions=(boto.ReadTimeoutError,),
+        exceptions=(boto.ReadTimeoutError, TimeoutError),
         errnos=(errno.ETIMEDOUT,),
     ),
     Rule(

@@ -147,7 +147,10 @@ def _unanswered(error: Exception, tried: str) -> Failure | None:
     # From the inside out: the operating system's word is more exact than the library's.
     chain = list(_unwrapped(error))
     proxied = any(isinstance(link, boto.ProxyConnectionError) for link in chain)
+    connecting = any(isinstance(link, boto.ConnectTimeoutError) for link in chain)
     for link in reversed(chain):
+        if connecting and isinstance(link, TimeoutError):
+            continue  # the socket's word for both; the library knows that nobody answered at all
         rule = _rule_of_exception(link)
         if rule is not None:
             if proxied and rule.scope is FailureScope.DESTINATION:

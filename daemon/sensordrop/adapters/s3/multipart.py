@@ -256,7 +256,9 @@ class InParts:
     ) -> Generator[LandedPart, None, None]:
         with opened(self.content, self._what) as file:
             for number, piece in missing:
-                body = PieceBody(file, piece, what=self._what, stop=self.stop)
+                body = PieceBody(
+                    file, piece, what=self._what, stop=self.stop, throttle=self.bucket.throttle
+                )
                 proven = piece
                 if self.bucket.sends_content_md5:
                     proven = replace(piece, md5=self._md5_of(piece))

@@ -46,7 +46,7 @@ from sensordrop.adapters.s3.sigv4 import (
     signed_headers,
 )
 from sensordrop.core.failure import FailureError
-from sensordrop.ports import HttpAnswer, HttpRequest
+from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
 
 NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 PLACEHOLDER = "sensordrop-placeholder"
@@ -91,8 +91,9 @@ class _Place:
 class Wire:
     """Makes requests on one bucket and judges their answers. Safe from every thread."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, throttle: Throttle | None = None) -> None:
         self._settings = settings
+        self._throttle = throttle
         self._lock = threading.Lock()
         self._place: _Place | None = None
 
@@ -145,6 +146,8 @@ class Wire:
             proxy=place.proxy,
             body=body,
             size_bytes=size_bytes,
+            throttle=self._throttle,
+            stall_seconds=self._settings.read_timeout_seconds,
         )
 
     def forget(self) -> None:

@@ -1,0 +1,84 @@
+"""What people set over the configuration: limits, and what else may be set while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.queries import query
+from sensordrop.core.controls import Control, ControlKind
+from sensordrop.ports import SettingInForce
+
+
+class Controls:
+    """The part of the ledger that a running program asks once a second."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def controls(self, daemon_id: int, delivery_ids: Sequence[int]) -> list[Control]:
+        """Give what holds for a program and its deliveries; see `ports.Ledger.controls`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("controls"), {"daemon_id": daemon_id, "delivery_ids": list(delivery_ids)}
+            )
+            return [_control(row) for row in cursor.fetchall()]
+
+    def set_control(
+        self,
+        kind: ControlKind,
+        value: str | None,
+        *,
+        station: str,
+        delivery: str | None,
+        set_by: str,
+        for_seconds: float | None = None,
+        reason: str = "",
+    ) -> bool:
+        """Set something, or let the configuration hold again; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("station_place" if delivery is None else "delivery_place"),
+                {"station": station, "delivery": delivery},
+            )
+            row = cursor.fetchone()
+            if row is None:
+                return False
+            what = {
+                "kind": kind.value,
+                "station_id": row[0],
+                "delivery_id": row[1],
+                "set_by": set_by,
+            }
+            cursor.execute(query("end_control"), what)
+            if value is not None:
+                how_long = {"value": value, "reason": reason, "for_seconds": for_seconds}
+                cursor.execute(query("set_control"), what | how_long)
+            return True
+
+    def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
+        """Tell what is configured and what was set over it; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("settings_in_force"), {"kind": kind.value, "station": station})
+            return [
+                SettingInForce(
+                    delivery=delivery,
+                    configured=configured,
+                    control=None if rest[0] is None else _control(rest),
+                )
+                for delivery, configured, *rest in cursor.fetchall()
+            ]
+
+
+def _control(row: Sequence[Any]) -> Control:
+    kind, delivery_id, value, reason, set_by, set_at, until = row
+    return Control(
+        kind=ControlKind(kind),
+        delivery_id=delivery_id,
+        value=value,
+        reason=reason,
+        set_by=set_by,
+        set_at=set_at,
+        until=until,
+    )
