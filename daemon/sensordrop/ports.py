@@ -695,6 +695,16 @@ class SettingInForce:
     control: Control | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerHealth:
+    """How the ledger's server is. `latency_seconds` is one question and its answer."""
+
+    server: str
+    size_bytes: int
+    migration: int
+    latency_seconds: float
+
+
 ProbePath = Callable[[bytes], Fingerprint | None]
 """Looks at one path of a delivery on disk: its fingerprint, or None if it is not there."""
 
@@ -869,6 +879,10 @@ class Ledger(Protocol):
 
     def fold_counters(self) -> int:
         """Add the appended counter changes to the sums; give how many there were."""
+        ...
+
+    def health(self) -> LedgerHealth:
+        """Tell how the ledger's server is. Only on a ledger that `check` accepts."""
         ...
 
     def status(self, station: str | None = None) -> list[DeliveryCounts]:

@@ -27,6 +27,8 @@ import psycopg2.extras
 import yaml
 from s3_servers import S3Server
 
+import sensordrop
+
 WAIT_SECONDS = 60.0
 """How long a test waits for anything at all. Generous: a slow machine is no defect."""
 POLL_SECONDS = 0.1
@@ -34,6 +36,8 @@ QUIET_SECONDS = 1.0
 """How long files must be left alone in these tests."""
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+SOURCES = str(Path(sensordrop.__file__).parents[1])
+"""The programs run the code that the tests import, wherever their scripts were installed from."""
 FINISHED = ("uploaded", "skipped", "failed", "superseded", "vanished")
 
 
@@ -447,6 +451,7 @@ class Station:
         }
         self.environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": SOURCES,
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "TMPDIR": os.environ.get("TMPDIR", "/tmp"),

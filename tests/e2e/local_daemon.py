@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from daemon import QUIET_SECONDS, SCRIPTS, RunningDaemon, command, embedded_processes, sha256
+from daemon import (
+    QUIET_SECONDS,
+    SCRIPTS,
+    SOURCES,
+    RunningDaemon,
+    command,
+    embedded_processes,
+    sha256,
+)
 
 
 class LocalDaemon(RunningDaemon):
@@ -36,6 +44,7 @@ class LocalDaemon(RunningDaemon):
         home.mkdir(exist_ok=True)
         self.environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": SOURCES,
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "SENSORDROP_DELIVERY_QUIET_SECONDS": str(QUIET_SECONDS),

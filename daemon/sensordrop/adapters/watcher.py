@@ -33,7 +33,7 @@ SUGGESTED_INSTANCES = 1_024
 """The least that is suggested for the kernel's limit of inotify instances."""
 
 
-def _setting(name: str) -> int | None:
+def kernel_setting(name: str) -> int | None:
     """Read a kernel setting; None where it is hidden (a sandbox may hide /proc/sys)."""
     try:
         return int(Path("/proc/sys", *name.split(".")).read_text())
@@ -42,7 +42,7 @@ def _setting(name: str) -> int | None:
 
 
 def _limit_problem(what: str, setting: str, least: int) -> str:
-    now = _setting(setting)
+    now = kernel_setting(setting)
     shown = "" if now is None else f" = {now}"
     better = max(least, 2 * (now or 0))
     return (
@@ -71,7 +71,7 @@ class _Delivery:
         self.live: RootWatch | None = live
         self.problem: str | None = None
         self.lost_by: DoubtKind = DoubtKind.ROOT_REPLACED
-        self.watch_limit = _setting(WATCHES_SETTING)
+        self.watch_limit = kernel_setting(WATCHES_SETTING)
 
 
 class InotifyWatcher:
@@ -165,7 +165,7 @@ class InotifyWatcher:
                 self._sink.doubt(Doubt(delivery=name, kind=trouble))
 
     def _begin_anew(self, name: str, delivery: _Delivery) -> None:
-        delivery.watch_limit = _setting(WATCHES_SETTING)
+        delivery.watch_limit = kernel_setting(WATCHES_SETTING)
         try:
             delivery.live = self._begin(name, delivery.root)
         except OSError as error:
@@ -175,7 +175,7 @@ class InotifyWatcher:
             self._sink.doubt(Doubt(delivery=name, kind=delivery.lost_by))
 
     def _limit_was_raised(self, delivery: _Delivery) -> bool:
-        before, now = delivery.watch_limit, _setting(WATCHES_SETTING)
+        before, now = delivery.watch_limit, kernel_setting(WATCHES_SETTING)
         return before is not None and now is not None and now > before
 
 

@@ -13,6 +13,7 @@ from sensordrop.version import VERSION
 VERBS = {
     "bandwidth": ("sensordrop.cli.bandwidth", "Show or set how fast uploads may go."),
     "demo": ("sensordrop.cli.demo", "Drop two made-up cards and see every file arrive."),
+    "doctor": ("sensordrop.cli.doctor", "Check everything that uploads need, and say what helps."),
     "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
     "version": ("sensordrop.cli.version", "Say which version this is."),

@@ -66,7 +66,7 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
         if config or database:
             raise click.UsageError("--local says where the ledger is; leave the others out")
         state = local_folder(local).state
-        return _place(DaemonConfig(state_directory=state))
+        return place_of(DaemonConfig(state_directory=state))
     named = config or os.environ.get("SENSORDROP_CONFIG")
     path = config or default_path(os.environ)
     flags = {"database": database or os.environ.get(DATABASE_VARIABLE)}
@@ -77,7 +77,7 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
             for problem in error.problems:
                 click.echo(str(problem), err=True)
             sys.exit(Exit.USAGE)
-        return _place(configuration.daemon)
+        return place_of(configuration.daemon)
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     try:
         configuration, _ = load(
@@ -89,10 +89,11 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(Exit.USAGE)
-    return _place(configuration.daemon)
+    return place_of(configuration.daemon)
 
 
-def _place(config: DaemonConfig) -> Place:
+def place_of(config: DaemonConfig) -> Place:
+    """Say where a configured daemon's ledger is, and which station it speaks for."""
     station = config.station
     if station is None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from sensordrop.adapters.ledger.connection import Connections
@@ -13,7 +14,7 @@ from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
-from sensordrop.ports import DeliveryCounts, DeliveryStatus, SessionSummary
+from sensordrop.ports import DeliveryCounts, DeliveryStatus, LedgerHealth, SessionSummary
 
 FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
@@ -133,6 +134,19 @@ class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls):
                 folded += taken
                 if taken < FOLD_ROWS:
                     return folded
+
+    def health(self) -> LedgerHealth:
+        """Tell how the server is; see `ports.Ledger.health`."""
+        with self._connections.transaction() as cursor:
+            began = time.monotonic()
+            cursor.execute(query("health"))
+            row = cursor.fetchone()
+            latency = time.monotonic() - began
+        assert row is not None
+        server, size_bytes, migration = row
+        return LedgerHealth(
+            server=server, size_bytes=size_bytes, migration=migration, latency_seconds=latency
+        )
 
     def status(self, station: str | None = None) -> list[DeliveryCounts]:
         """Tell how every delivery stands; see `ports.Ledger.status`."""

@@ -777,6 +777,12 @@ WITH taken AS (
 )
 SELECT count(*) FROM taken;
 
+-- name: health
+-- Tells the server's version, how large the ledger is, and which migration came last.
+SELECT current_setting('server_version') AS server,
+       pg_database_size(current_database()) AS bytes,
+       (SELECT max(version) FROM schema_migrations) AS migration;
+
 -- name: status
 -- Tells all there is to show of every delivery; counts come from the kept sums.
 SELECT d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,

@@ -23,6 +23,7 @@ from sensordrop.adapters.s3.ladder import (
     judge_read_back,
     part_size_guesses,
 )
+from sensordrop.adapters.s3.leftovers import look_for_leftovers
 from sensordrop.adapters.s3.multipart import (
     OBJECT_LIMIT_BYTES,
     InParts,
@@ -160,6 +161,10 @@ class S3Destination:
         if preflight.capabilities is not None:
             self._bucket.learn(preflight.capabilities)
         return checks
+
+    def leftovers(self, prefix: str) -> Check:
+        """Look for uploads in parts that were never ended. For people: the engine needs it not."""
+        return look_for_leftovers(self._settings, prefix)
 
     def _check_size(self, content: Content, object_key: str) -> None:
         if content.size_bytes > OBJECT_LIMIT_BYTES:
