@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from s3_servers import KINDS, FileContent, S3Server, running
+from test_s3_destination import QuickFirst
 
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.core.failure import FailureError
@@ -55,15 +56,20 @@ def server(kind: str, tmp_path_factory: Any) -> Iterator[S3Server]:
         yield started
 
 
+@pytest.fixture(params=["boto3", "curl"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_odd_name_goes_and_comes_back(
-    server: S3Server, kind: str, name: str, tmp_path: Path
+    server: S3Server, kind: str, engine: str, name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / os.fsdecode(NAMES[name])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"the content of " + NAMES[name])
-    destination = S3Destination(server.settings())
-    key = object_key("C1", path_text(NAMES[name]))
+    destination = (QuickFirst if engine == "curl" else S3Destination)(server.settings())
+    key = object_key(engine, path_text(NAMES[name]))
     expected = REFUSED.get((kind, name))
     if expected is not None:
         with pytest.raises(FailureError) as raised:
@@ -73,7 +79,8 @@ def test_an_odd_name_goes_and_comes_back(
     stored = destination.store(FileContent(file), key, threading.Event())
     assert isinstance(stored, Stored)
     assert stored.receipt.object_key == key
-    listed = [k for k in server.object_keys() if path_bytes(k.removeprefix("C1/")) == NAMES[name]]
+    ours = [k.removeprefix(f"{engine}/") for k in server.object_keys() if k.startswith(engine)]
+    listed = [f"{engine}/{k}" for k in ours if path_bytes(k) == NAMES[name]]
     assert listed == [key], "the bucket's listing gives back the exact bytes of the name"
     assert server.read(key) == file.read_bytes()
     again = destination.store(FileContent(file), key, threading.Event())
