@@ -36,6 +36,8 @@ PROGRAMS = (
     "monmaptool",
     "setpriv",
 )
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""What every program is started through: were we killed, a cluster would run on for ever."""
 START_SECONDS = 180.0
 """A cluster starts in ten seconds on an idle machine; tests must also pass on a busy one."""
 COMMAND_SECONDS = 120
@@ -154,7 +156,7 @@ class CephCluster:
     def run(self, program: str, *arguments: str) -> str:
         """Run one of Ceph's administrative commands; give what it answers."""
         done = subprocess.run(
-            [program, *self._common(), *arguments],
+            [*ENDS_WITH_US, program, *self._common(), *arguments],
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -171,7 +173,7 @@ class CephCluster:
         """Start a server that ends with us, even if we are killed."""
         with log.open("ab") as output:
             return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", program, *self._common(), "-f", *arguments],
+                [*ENDS_WITH_US, program, *self._common(), "-f", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

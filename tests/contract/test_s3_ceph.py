@@ -401,18 +401,25 @@ def test_what_is_changed_after_signing_is_noticed(server: S3Server, change: Any)
 # --- a store that loses its power ---------------------------------------------------------
 
 
-@pytest.fixture
-def lasting(tmp_path: Path) -> Iterator[tuple[CephCluster, CephServer]]:
-    """A server on a cluster that keeps what it has on a disk, all of its own."""
+@pytest.fixture(scope="module")
+def lasting_cluster() -> Iterator[CephCluster]:
+    """A cluster that keeps what it has on a disk; who cuts its power switches it on again."""
     cluster = CephCluster("bluestore").start()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def lasting(
+    lasting_cluster: CephCluster, tmp_path: Path
+) -> Iterator[tuple[CephCluster, CephServer]]:
+    server = CephServer(tmp_path / "gateway", lasting_cluster)
     try:
-        server = CephServer(tmp_path / "gateway", cluster)
         server.start()
         server.make_bucket()
-        yield cluster, server
-        server.kill()
+        yield lasting_cluster, server
     finally:
-        cluster.close()
+        server.kill()
 
 
 def test_what_was_stored_outlives_a_power_cut_and_the_rest_is_stored_later(
