@@ -195,6 +195,19 @@ def test_a_key_taken_after_the_look_goes_up_the_ladder(
         assert server.read(outcome.receipt.object_key) == b"ours"
 
 
+def test_a_condition_on_a_completion_is_known_not_to_hold(server: S3Server) -> None:
+    """So a look has to come right before a completion here, and it can still lose a race."""
+    client = server.client()
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key=KEY)["UploadId"]
+    where = {"Bucket": BUCKET, "Key": KEY, "UploadId": upload}
+    etag = client.upload_part(**where, PartNumber=1, Body=b"ours")["ETag"]
+    client.put_object(Bucket=BUCKET, Key=KEY, Body=b"of others")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    assert not server.capabilities.conditional_complete
+    client.complete_multipart_upload(**where, MultipartUpload=parts, IfNoneMatch="*")
+    assert server.read(KEY) == b"ours"
+
+
 # --- who we are, and when -----------------------------------------------------------------
 
 
