@@ -214,9 +214,9 @@ def test_what_real_servers_do_is_seen(server: S3Server) -> None:
     checks = destination.preflight("C1")
     moto = isinstance(server, MotoServer)
     assert seen_by(destination) == Capabilities(
-        conditional_put=moto,
-        conditional_complete=moto,
-        checks_payload_hash=False,
+        conditional_put=server.capabilities.conditional_put,
+        conditional_complete=server.capabilities.conditional_complete,
+        checks_payload_hash=server.capabilities.checks_payload_hash,
         checks_content_md5=not moto,
     )
     assert moto == server.capabilities.conditional_put
@@ -396,6 +396,8 @@ def test_what_was_recorded_is_what_the_server_was_seen_to_check(
     file = content(tmp_path, os.urandom(size))
     outcome = destination.store(file, KEY, GO_ON)
     expected = StoreCheck.ETAG if isinstance(server, MotoServer) else StoreCheck.CONTENT_MD5
+    if server.capabilities.checks_payload_hash:
+        expected = StoreCheck.PAYLOAD_HASH
     assert outcome.receipt.store_check is expected
     assert server.read(KEY) == file.path.read_bytes()
 
