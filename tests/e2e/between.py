@@ -119,8 +119,8 @@ class GoBetween:
     """Passes S3 requests on to a real server and counts them.
 
     `refuse` may answer a request itself; while `gate` is cleared, uploads wait before they are
-    passed on. What the daemon asks under `_sensordrop/`, to see what the store does, neither
-    waits nor counts.
+    passed on. What the daemon asks to see who it is and what the store does (at the root, and
+    under `_sensordrop/`) neither waits nor counts.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class GoBetween:
                 if len(body) < length:
                     raise OSError("whoever asked is gone in mid-sentence")
                 path = unquote(urlsplit(self.path).path, errors="surrogateescape")
-                ours = "/_sensordrop/" in path
+                ours = path == "/" or "/_sensordrop/" in path
                 if self.command in ("PUT", "POST") and not ours:
                     outer.count(waiting=1)
                     outer.gate.wait()
