@@ -782,8 +782,8 @@ def test_a_page_in_place_of_an_answer_is_not_believed(tmp_path: Path) -> None:
         assert trouble_found(destination).scope is FailureScope.DESTINATION
 
 
-def scripted_multipart(complete: Reply, abort: Reply | None = None) -> Any:
-    """Answer a multipart upload rightly up to its completion."""
+def scripted_multipart(complete: Reply, abort: Reply | None = None, *, made: bool = True) -> Any:
+    """Answer a multipart upload rightly up to its completion, and show what was `made` then."""
     sizes: dict[str, int] = {}
     completed = False
 
@@ -804,7 +804,7 @@ def scripted_multipart(complete: Reply, abort: Reply | None = None) -> Any:
                 body=b"<InitiateMultipartUploadResult><UploadId>u1</UploadId>"
                 b"</InitiateMultipartUploadResult>"
             )
-        completed = True
+        completed = made
         return complete
 
     return answer
@@ -834,7 +834,7 @@ def test_an_error_inside_a_200_on_completion_is_a_failure(tmp_path: Path) -> Non
     ids=["empty", "no ETag", "cut off"],
 )
 def test_a_hollow_200_on_completion_is_a_failure(tmp_path: Path, body: bytes) -> None:
-    with ScriptedServer(scripted_multipart(Reply(body=body))) as scripted:
+    with ScriptedServer(scripted_multipart(Reply(body=body), made=False)) as scripted:
         failure = failure_of(scripted_large(scripted), content(tmp_path, bytes(7 * MIB)))
     assert failure.scope is FailureScope.DESTINATION
 

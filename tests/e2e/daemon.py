@@ -461,8 +461,6 @@ class Station:
             "AWS_EC2_METADATA_DISABLED": "true",
             "SENSORDROP_DELIVERY_QUIET_SECONDS": str(QUIET_SECONDS),
         }
-        if "PYTHONPATH" in os.environ:  # another checkout's code is meant
-            self.environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         self._daemons: list[RunningDaemon] = []
         self._stored: dict[str, str] = {}
 

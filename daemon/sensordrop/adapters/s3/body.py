@@ -32,7 +32,9 @@ class PieceBody:
     """A piece of an open file as a body that can be sent, and rewound to be sent again.
 
     The bytes are hashed as they are handed out. If they are not the piece's, the last of them is
-    never handed out, so a store never gets a whole request with wrong content. One thread only.
+    never handed out, so a store never gets a whole request with wrong content. Where the store
+    itself is known to refuse other bytes than the signed ones (`hashed` False), that is left to
+    it. One thread only.
 
     Reading waits where a limit says so, but only once `begin_sending` was called: the library
     reads a body once more before, to sign it.
@@ -49,6 +51,7 @@ class PieceBody:
         what: str,
         stop: StopFlag,
         throttle: Throttle | None = None,
+        hashed: bool = True,
     ) -> None:
         self._file = file
         self._piece = piece
@@ -58,7 +61,7 @@ class PieceBody:
         self._sending = False
         self._position = 0
         self._hashed = 0
-        self._sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256() if hashed else None
         self.broken: FailureError | InterruptedAttemptError | None = None
 
     def read(self, amount: int | None = None) -> bytes:
@@ -77,10 +80,11 @@ class PieceBody:
         block = self._block(wanted)
         self._position += len(block)
         self._hashed = self._position
-        self._sha256.update(block)
-        at_end = self._position == self._piece.size_bytes
-        if at_end and self._sha256.digest() != self._piece.sha256:
-            self._break(FailureError(failure("changed", f"sending {self._what}")))
+        if self._sha256 is not None:
+            self._sha256.update(block)
+            at_end = self._position == self._piece.size_bytes
+            if at_end and self._sha256.digest() != self._piece.sha256:
+                self._break(FailureError(failure("changed", f"sending {self._what}")))
         return block
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -94,7 +98,8 @@ class PieceBody:
         self._sending = False
         if self._position == 0:
             self._hashed = 0
-            self._sha256 = hashlib.sha256()
+            if self._sha256 is not None:
+                self._sha256 = hashlib.sha256()
         return self._position
 
     def tell(self) -> int:

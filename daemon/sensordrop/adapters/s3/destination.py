@@ -286,7 +286,15 @@ class S3Destination:
         assert means.sender is not None
         headers = kept | self._sending_headers(piece)
         while True:
-            sent = put_whole(self._wire, means.sender, content, key, headers, stop=means.stop)
+            sent = put_whole(
+                self._wire,
+                means.sender,
+                content,
+                key,
+                headers,
+                stop=means.stop,
+                hashed=not self._bucket.proof.refuses_other_bytes,
+            )
             conditional = headers.pop("if-none-match", None) is not None
             if sent is Refused.NOT_UNDERSTOOD:
                 if conditional:

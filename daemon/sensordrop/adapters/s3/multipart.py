@@ -407,7 +407,13 @@ class _FlyingPart:
         attempt = self._attempt
         what = f"the file for {attempt.object_key}"
         file = self._stack.enter_context(opened(attempt.content, what))
-        self._body = LaneBody(file, self.piece, what=what, stop=attempt.stop)
+        self._body = LaneBody(
+            file,
+            self.piece,
+            what=what,
+            stop=attempt.stop,
+            hashed=not attempt.bucket.proof.refuses_other_bytes,
+        )
         return attempt.part_request(self._upload.remote_id, self.number, self.piece, self._body)
 
     def raise_broken(self) -> None:

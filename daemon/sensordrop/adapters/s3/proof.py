@@ -58,6 +58,11 @@ class Proof:
     """Every object is read again after it was sent."""
 
     @property
+    def refuses_other_bytes(self) -> bool:
+        """Whether the store is known to refuse bytes that are not those that were hashed."""
+        return self.checked in (StoreCheck.PAYLOAD_HASH, StoreCheck.CONTENT_MD5)
+
+    @property
     def needs_md5(self) -> bool:
         """Whether an MD5 is sent, or compared with the ETag. Else nobody has to compute it."""
         return self.sends_content_md5 or self.checked is None

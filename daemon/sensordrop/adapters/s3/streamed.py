@@ -34,15 +34,18 @@ def put_whole(
     headers: Mapping[str, str],
     *,
     stop: StopFlag,
+    hashed: bool,
 ) -> Answer | Refused:
     """Store a content in one request, or say why it has to be asked for in another way.
+
+    `hashed`: the bytes are held against their digest on the way, because the store may not do so.
 
     Raises FailureError and InterruptedAttemptError.
     """
     what = f"the file for {object_key}"
     piece = Piece(start=0, size_bytes=content.size_bytes, md5=b"", sha256=content.sha256)
     with opened(content, what) as file:
-        body = LaneBody(file, piece, what=what, stop=stop)
+        body = LaneBody(file, piece, what=what, stop=stop, hashed=hashed)
 
         def make() -> HttpRequest:
             return wire.request(
