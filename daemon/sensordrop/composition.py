@@ -33,6 +33,7 @@ from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
 from sensordrop.engine.limits import STATION, Limits
 from sensordrop.engine.parts import LedgerParts
+from sensordrop.engine.pauses import Pauses
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
 from sensordrop.engine.throttle import Throttles
@@ -344,13 +345,15 @@ class Daemon:
         delivery_ids = [delivery.delivery_id for delivery in deliveries]
         limits = self._limits(deliveries)
         # Before the first byte: what was set by hand survives restarts.
-        limits.take_up(self._ledger.controls(self._daemon_id(), delivery_ids))
+        pauses = Pauses(deliveries, wake=[uploader.wake, bell.ring])
+        for take_up in (limits.take_up, pauses.take_up):
+            take_up(self._ledger.controls(self._daemon_id(), delivery_ids))
         desk = ControlDesk(
             ledger=self._ledger,
             clock=self._clock,
             daemon_id=self._daemon_id,
             delivery_ids=delivery_ids,
-            takers=[limits.take_up],
+            takers=[limits.take_up, pauses.take_up],
         )
         services = [
             Service(name="scout", run=scout.run, wake=bell.ring),

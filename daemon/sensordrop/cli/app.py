@@ -15,6 +15,8 @@ VERBS = {
     "demo": ("sensordrop.cli.demo", "Drop two made-up cards and see every file arrive."),
     "doctor": ("sensordrop.cli.doctor", "Check everything that uploads need, and say what helps."),
     "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
+    "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
+    "resume": ("sensordrop.cli.resume", "Let uploads go on that were paused."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
     "version": ("sensordrop.cli.version", "Say which version this is."),
 }

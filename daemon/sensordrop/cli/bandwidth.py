@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import re
-import socket
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -16,19 +11,20 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
-from sensordrop.cli.place import Place, find_place, ledger_at, place_options
+from sensordrop.cli.controls import (
+    check_place,
+    clock_text,
+    seconds_of,
+    station_of,
+    whoever_calls,
+)
+from sensordrop.cli.place import find_place, ledger_at, place_options
 from sensordrop.config.bandwidth import limit_of
-from sensordrop.config.problem import did_you_mean
 from sensordrop.core.controls import ControlKind
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT, TimetableError, rate_text
 from sensordrop.exits import Exit
 from sensordrop.ports import SettingInForce
-
-_DURATION = re.compile(r"([0-9]{1,6}) ?(s|m|min|h|d)")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-LONGEST_SECONDS = 366 * 86_400
-"""Whoever means longer than a year means the configuration."""
 
 
 @click.command()
@@ -63,20 +59,20 @@ def command(
       sensordrop bandwidth config
     """
     place = find_place(config, local, database)
-    station = _station(place)
+    station = station_of(place)
     zone = local_zone()
     value, seconds = _checked(limit, duration, reason, zone)
     with ledger_at(place) as ledger:
         ledger.check()
         known = [each.delivery for each in ledger.settings_in_force(ControlKind.BANDWIDTH, station)]
-        _check_place(known, station, delivery)
+        check_place(known, station, delivery)
         if limit is not None:
             ledger.set_control(
                 ControlKind.BANDWIDTH,
                 value,
                 station=station,
                 delivery=delivery,
-                set_by=_whoever_calls(),
+                set_by=whoever_calls(),
                 for_seconds=seconds,
                 reason=reason,
             )
@@ -127,13 +123,13 @@ def _line(told: dict[str, Any], zone: tzinfo) -> str:
     words = f"{of}: {_speed(told['bytes_per_second'])}"
     if told["next_change"]:
         then = _speed(told["next_bytes_per_second"])
-        words += f" until {_clock(told['next_change'], zone)}, then {then}"
+        words += f" until {clock_text(told['next_change'], zone)}, then {then}"
     words += f"  ({printable(told['setting'])}"
     if told["from"] == "configuration":
         return words + ", as configured)"
-    words += f", set by {printable(told['set_by'])} at {_clock(told['set_at'], zone)}"
+    words += f", set by {printable(told['set_by'])} at {clock_text(told['set_at'], zone)}"
     if told["until"]:
-        words += f", until {_clock(told['until'], zone)}"
+        words += f", until {clock_text(told['until'], zone)}"
     if told["reason"]:
         words += f": {printable(told['reason'])}"
     return words + f"; configured: {printable(told['configured'])})"
@@ -141,10 +137,6 @@ def _line(told: dict[str, Any], zone: tzinfo) -> str:
 
 def _speed(bytes_per_second: int | None) -> str:
     return "full speed" if bytes_per_second is None else rate_text(bytes_per_second)
-
-
-def _clock(instant: str, zone: tzinfo) -> str:
-    return datetime.fromisoformat(instant).astimezone(zone).strftime("%a %Y-%m-%d %H:%M")
 
 
 def _checked(
@@ -165,47 +157,4 @@ def _checked(
         raise click.UsageError(f"LIMIT {limit!r} can't be read: {error}") from error
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
-    return limit.strip(), _seconds(duration)
-
-
-def _seconds(duration: str | None) -> float | None:
-    if duration is None:
-        return None
-    found = _DURATION.fullmatch(duration.strip())
-    seconds = int(found.group(1)) * _SECONDS[found.group(2)] if found else 0
-    if not 0 < seconds <= LONGEST_SECONDS:
-        raise click.UsageError(
-            f"--for {duration!r} is not a time such as 90m, 2h or 3d, of at most a year"
-        )
-    return float(seconds)
-
-
-def _station(place: Place) -> str:
-    if place.station is None:
-        raise click.UsageError(
-            "which station? name its configuration with --config PATH (or --local FOLDER), or "
-            "its name with SENSORDROP_STATION"
-        )
-    return place.station
-
-
-def _check_place(known: Sequence[str | None], station: str, delivery: str | None) -> None:
-    if not known:
-        click.echo(f"the ledger knows no station {station!r}: has sensordropd run there?", err=True)
-        sys.exit(Exit.FAILED)
-    if delivery is not None and delivery not in known:
-        names = [name for name in known if name is not None]
-        meant = did_you_mean(delivery, names)
-        raise click.UsageError(
-            f"there is no delivery {delivery!r} on station {station!r}"
-            + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}")
-        )
-
-
-def _whoever_calls() -> str:
-    """Name who sets it, also behind sudo."""
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return limit.strip(), seconds_of(duration)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sensordrop.core.failure import FailureScope
 from sensordrop.core.lifecycle import RetryPolicy
-from sensordrop.ports import Destination, EnrollRules, Finder, Source
+from sensordrop.ports import Destination, EnrollRules, Finder, Source, StopFlag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class Delivery:
     device: int | None = None
     """The file system that the root is known to be on; files are only read there."""
     offline_reason: str | None = None
+    paused_reason: str | None = None
+    """Who paused its uploads, and why; None: nobody."""
     blocked_reason: str | None = None
     sweeping: bool = False
     settling: int = 0
@@ -62,6 +64,18 @@ class Delivery:
     def delivery_id(self) -> int:
         """The delivery's id in the ledger."""
         return self.settings.delivery_id
+
+
+class AttemptStop:
+    """A stop flag for the attempts of one delivery: the daemon ends, or the delivery is paused."""
+
+    def __init__(self, abandon: StopFlag, delivery: Delivery) -> None:
+        self._abandon = abandon
+        self._delivery = delivery
+
+    def is_set(self) -> bool:
+        """Tell whether to break off."""
+        return self._delivery.paused_reason is not None or self._abandon.is_set()
 
 
 class Bell:

@@ -46,11 +46,16 @@ class LaneThread:
         self._waiting: deque[_Waiting] = deque()
         self._closing = False
         self._broken_off: Job = lambda: None
+        self._look: Job = lambda: None
+        self._look_at = 0.0
         self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
 
-    def begin(self, *, broken_off: Job = lambda: None) -> None:
-        """Start the thread. `broken_off` is called in it after all requests were abandoned."""
+    def begin(self, *, broken_off: Job = lambda: None, look: Job = lambda: None) -> None:
+        """Start the thread. `broken_off` is called in it after all requests were abandoned,
+        `look` now and then while some run.
+        """
         self._broken_off = broken_off
+        self._look = look
         self._thread.start()
 
     @property
@@ -90,12 +95,16 @@ class LaneThread:
         """Begin a flight's request as soon as there is room."""
         self._waiting.append(waiting)
 
+    def drop(self, ticket: int) -> None:
+        """Break off one request; nobody is called back."""
+        self._lane.drop(ticket)
+        self._answered.pop(ticket, None)
+
     def cancel(self, flight: _Flight) -> None:
         """Break off all requests of a flight."""
         self._waiting = deque(w for w in self._waiting if w.flight is not flight)
         for ticket in flight.tickets:
-            self._lane.drop(ticket)
-            self._answered.pop(ticket, None)
+            self.drop(ticket)
         flight.tickets.clear()
 
     def _drive(self) -> None:
@@ -108,6 +117,9 @@ class LaneThread:
                 answered = self._answered.pop(ticket, None)
                 if answered is not None:
                     answered(answer)
+            if time.monotonic() >= self._look_at:
+                self._look()
+                self._look_at = time.monotonic() + TURN_SECONDS
         self._lane.close()
 
     def _do_jobs(self, *, block: bool) -> None:

@@ -481,6 +481,8 @@ def _state(folder: _Folder) -> tuple[DeliveryState, str | None]:
     delivery = folder.delivery
     if not delivery.settings.enabled:
         return DeliveryState.DISABLED, "enabled is false in its configuration"
+    if delivery.paused_reason is not None:
+        return DeliveryState.PAUSED, delivery.paused_reason
     if delivery.offline_reason is not None:
         return DeliveryState.OFFLINE, delivery.offline_reason
     if delivery.blocked_reason is not None:

@@ -14,7 +14,7 @@ from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.lifecycle import Failed, Interrupted, Outcome
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import Attempt
-from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.delivery import AttemptStop, Delivery
 from sensordrop.engine.lane_thread import LaneThread
 from sensordrop.engine.workers import Done, WorkerPool, failed_by_a_bug
 from sensordrop.ports import HttpAnswer, Lane, PartsJournal, QuickSteps, StopFlag
@@ -27,6 +27,8 @@ LANE_BYTES = 4 * 1024 * 1024
 class _Transfer:
     attempt: Attempt
     steps: QuickSteps
+    ticket: int = -1
+    """Of the request that is running."""
 
 
 class TransferPool:
@@ -53,7 +55,7 @@ class TransferPool:
             close_thread=close_thread,
         )
         self._running: set[_Transfer] = set()
-        self._small.begin(broken_off=self._break_off)
+        self._small.begin(broken_off=self._break_off, look=self._break_off_paused)
         self._large.begin()
 
     def submit(self, claim: Claim, delivery: Delivery) -> None:
@@ -79,9 +81,10 @@ class TransferPool:
     # --- in the small files' lane's thread ------------------------------------------------
 
     def _begin(self, claim: Claim, delivery: Delivery) -> None:
-        trial = Attempt(claim, delivery, self._abandon)
+        stop = AttemptStop(self._abandon, delivery)
+        trial = Attempt(claim, delivery, stop)
         try:
-            outcome = Interrupted() if self._abandon.is_set() else trial.begin()
+            outcome = Interrupted() if stop.is_set() else trial.begin()
             if outcome is None:
                 steps = delivery.settings.destination.quick(trial.file, trial.key)
                 if steps is None:
@@ -105,7 +108,7 @@ class TransferPool:
         trial = transfer.attempt
         try:
             request = next(transfer.steps) if answer is None else transfer.steps.send(answer)
-            self._small.start(request, lambda got: self._advance(transfer, got))
+            transfer.ticket = self._small.start(request, lambda got: self._advance(transfer, got))
         except StopIteration as end:
             if end.value is None:
                 self._running.discard(transfer)
@@ -121,6 +124,12 @@ class TransferPool:
     def _break_off(self) -> None:
         for transfer in list(self._running):
             self._end(transfer, Interrupted())
+
+    def _break_off_paused(self) -> None:
+        for transfer in list(self._running):
+            if transfer.attempt.delivery.paused_reason is not None:
+                self._small.drop(transfer.ticket)
+                self._end(transfer, Interrupted())
 
     def _end(self, transfer: _Transfer, outcome: Outcome) -> None:
         self._running.discard(transfer)

@@ -154,7 +154,7 @@ class Uploader:
             key = delivery.delivery_id
             free, probing, reason = self._breakers.verdict(delivery)
             delivery.blocked_reason = reason
-            if not _is_there(delivery):
+            if not _may_be_read(delivery):
                 self._give_back_ready(delivery)
                 continue
             if (free or probing) and self._has_work(key) and not self._preflights.passed(delivery):
@@ -184,7 +184,7 @@ class Uploader:
 
     def _may_try(self, delivery: Delivery) -> bool:
         free, probing, _ = self._breakers.verdict(delivery)
-        return (free or probing) and _is_there(delivery) and self._preflights.passed(delivery)
+        return (free or probing) and _may_be_read(delivery) and self._preflights.passed(delivery)
 
     def _sharing(self, delivery: Delivery) -> list[int]:
         keys = set(delivery.settings.breaker_keys.values())
@@ -337,9 +337,13 @@ class Uploader:
         self._ledger.close_own()
 
 
-def _is_there(delivery: Delivery) -> bool:
-    """Tell whether the scout has seen the delivery's folder, and sees it still."""
-    return delivery.device is not None and delivery.offline_reason is None
+def _may_be_read(delivery: Delivery) -> bool:
+    """Tell whether the scout sees the delivery's folder, and nobody paused its uploads."""
+    return (
+        delivery.device is not None
+        and delivery.offline_reason is None
+        and delivery.paused_reason is None
+    )
 
 
 def _key(claim: Claim) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.lifecycle import Failed, Outcome
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import attempt
-from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.delivery import AttemptStop, Delivery
 from sensordrop.ports import PartsJournal, Sender, StopFlag
 
 _log = structlog.get_logger()
@@ -126,7 +126,8 @@ class WorkerPool:
     def _attempt(self, claim: Claim, delivery: Delivery) -> Outcome:
         try:
             journal = self._make_journal(claim) if self._make_journal else None
-            return attempt(claim, delivery, self._abandon, sender=self._sender, journal=journal)
+            stop = AttemptStop(self._abandon, delivery)
+            return attempt(claim, delivery, stop, sender=self._sender, journal=journal)
         except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours
             return failed_by_a_bug(claim, delivery, bug)
 
