@@ -6,7 +6,7 @@ LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: help setup demo lint format test test-ceph test-scale lock clean
+.PHONY: help setup demo lint format test test-ceph test-scale bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,14 +26,15 @@ demo: setup ## Drop two cards and see them arrive; DROP=/some/folder takes your 
 	@$(BIN)/sensordrop demo $(if $(DROP),--drop "$(DROP)")
 
 lint: setup ## Style, types and the direction of imports.
-	$(BIN)/ruff format --check daemon tests
-	$(BIN)/ruff check daemon tests
+	$(BIN)/ruff format --check daemon tests bench
+	$(BIN)/ruff check daemon tests bench
 	$(BIN)/mypy
+	MYPYPATH=daemon:bench $(BIN)/mypy bench/*.py
 	$(BIN)/lint-imports
 
 format: setup ## Lay the code out anew.
-	$(BIN)/ruff format daemon tests
-	$(BIN)/ruff check --fix daemon tests
+	$(BIN)/ruff format daemon tests bench
+	$(BIN)/ruff check --fix daemon tests bench
 
 test: setup ## All tests but the slow ones and those that need Ceph.
 	$(BIN)/pytest -m "not scale and not ceph" -n $(WORKERS) --dist loadscope
@@ -44,6 +45,9 @@ test-ceph: setup ## The S3 tests against a real Ceph; as root installs its packa
 
 test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale
+
+bench: setup ## Measure against s5cmd and others; ONLY=small,idle, QUICK=1, ROUNDS=5, BENCH_WORK=/fast/disk.
+	ONLY="$(ONLY)" QUICK="$(QUICK)" ROUNDS="$(ROUNDS)" BENCH_WORK="$(BENCH_WORK)" $(BIN)/python -u bench/run.py
 
 lock: setup ## Choose the newest allowed versions anew and pin them.
 	$(BIN)/python -m pip install --quiet uv

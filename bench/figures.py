@@ -177,7 +177,7 @@ def number(value: float | None) -> str:
     """Write a value for people: three digits that count, thousands apart."""
     if value is None:
         return "–"
-    if abs(value) >= 1000:
+    if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

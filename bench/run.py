@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +79,18 @@ def main() -> int:
         except StoreError as error:
             print(f"without the sink: {error}")
         bench = Bench(work=work, peers=there, sizes=sizes, sink=sink)
-        rows, failed = _measure(bench, only or list(GROUPS))
-    commit = _commit()
-    rows = [replace(row, quick=quick, commit=commit) for row in rows]
-    results = _results(rows, there, sizes, failed)
-    table = markdown(results["rows"])
-    RESULTS.write_text(as_json(results), encoding="utf-8")
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(between_markers(page, _page(results, table)), encoding="utf-8")
-    print(f"\n{table}\n\nwritten to {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
+        failed = _measure(bench, only or list(GROUPS), quick=quick)
+    print(f"written to {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
     return 1 if failed else 0
 
 
-def _measure(bench: Bench, names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
-    """Run the groups one after the other; one that fails does not keep the others away."""
-    rows: list[Row] = []
+def _measure(bench: Bench, names: Sequence[str], *, quick: bool) -> dict[str, str]:
+    """Run the groups one after the other, each written down at once; give what failed and why.
+
+    A group that fails does not keep the others away.
+    """
     failed: dict[str, str] = {}
+    commit = _commit()
     for name in names:
         if bench.sink is None and name not in WITHOUT_SINK:
             failed[name] = "the sink (nginx) is missing"
@@ -102,36 +98,46 @@ def _measure(bench: Bench, names: Sequence[str]) -> tuple[list[Row], dict[str, s
             continue
         print(f"{name} …", flush=True)
         began = time.monotonic()
+        rows: list[Row] = []
         try:
-            rows += GROUPS[name](bench)
+            rows = [replace(row, quick=quick, commit=commit) for row in GROUPS[name](bench)]
         except (ProgramFailedError, StationError, StoreError) as error:
             failed[name] = str(error).splitlines()[0]
             print(f"  {name} failed: {error}")
-        print(f"  {name} took {time.monotonic() - began:.0f} s", flush=True)
-    return rows, failed
+        _write_down(_results(rows, bench, failed, commit=commit, quick=quick))
+        table = markdown([asdict(row) for row in rows])
+        print(f"  {name} took {time.monotonic() - began:.0f} s\n\n{table}\n", flush=True)
+    return failed
 
 
 def _results(
-    rows: Sequence[Row], there: peers.Peers, sizes: Sizes, failed: dict[str, str]
+    rows: Sequence[Row], bench: Bench, failed: dict[str, str], *, commit: str, quick: bool
 ) -> dict[str, Any]:
     earlier = []
     if RESULTS.exists():
         earlier = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
     return {
-        "commit": _commit(),
-        "quick": sizes.listed_files == QUICK.listed_files,
-        "rounds": sizes.rounds,
+        "commit": commit,
+        "quick": quick,
+        "rounds": bench.sizes.rounds,
         "machine": {
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
             "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         },
-        "peers": there.versions,
-        "missing": there.missing,
+        "peers": bench.peers.versions,
+        "missing": bench.peers.missing,
         "failed": failed,
         "rows": in_order(merged(earlier, rows), list(GROUPS)),
     }
+
+
+def _write_down(results: dict[str, Any]) -> None:
+    RESULTS.write_text(as_json(results), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    table = _page(results, markdown(results["rows"]))
+    PAGE.write_text(between_markers(page, table), encoding="utf-8")
 
 
 def _page(results: dict[str, Any], table: str) -> str:

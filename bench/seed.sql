@@ -1,5 +1,5 @@
 -- Fills a ledger with files that were stored long ago, for measuring what its size costs.
--- Statements are separated by lines of dashes; %(name)s are filled in by sweeps.py.
+-- Statements are separated by lines of dashes; sweeps.py fills the values in.
 
 -- 300 sensors of the delivery's project.
 INSERT INTO sensors (project_id, serial)

@@ -132,9 +132,13 @@ end
 local function complete_upload()
   drop_body()
   if not keys:get("n" .. query.uploadId) then return refuse(404, "NoSuchUpload") end
-  local size, parts = 0, 0
-  each_part(query.uploadId, function(_, bytes) size, parts = size + bytes, parts + 1 end)
-  local tag = ngx.md5(query.uploadId) .. "-" .. parts
+  local size, digests, plain = 0, {}, true
+  each_part(query.uploadId, function(_, bytes, part)
+    size, plain = size + bytes, plain and #part == 32
+    digests[#digests + 1] = part:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)
+  end)
+  -- Like S3: the MD5 of the parts' MD5s. Where those are not known, nothing that looks like one.
+  local tag = (plain and ngx.md5(table.concat(digests)) or "sink-" .. query.uploadId) .. "-" .. #digests
   if not remember(size, tag) then return refuse(412, "PreconditionFailed") end
   forget_parts(query.uploadId)
   return answer(200, xml("<CompleteMultipartUploadResult><Bucket>" .. bucket .. "</Bucket><Key>" .. escaped(ngx.unescape_uri(key))

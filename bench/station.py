@@ -29,8 +29,8 @@ LOOK_SECONDS = 0.02
 """How often it is asked whether all is stored; the asking counts as sensordrop's cost."""
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-FINISH_SECONDS = 3600.0
-"""Longest wait for anything that is measured."""
+FINISH_SECONDS = 900.0
+"""Longest wait for anything that is measured: what takes longer has gone wrong."""
 
 STORED = """
     SELECT coalesce(sum(files), 0) FROM (
