@@ -1,7 +1,5 @@
 """What `make bench` computes from what it measured, and where it writes it."""
 
-# ruff: noqa: RUF001 — measures are written with ×, and a missing figure with –.
-
 from __future__ import annotations
 
 import json
