@@ -57,5 +57,5 @@ lock: setup ## Choose the newest allowed versions anew and pin them.
 	  setup.cfg packaging/requirements/build.in -o $(LOCK)
 
 clean: ## Remove what the other targets made, except the demo's folder.
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,12 @@
 -- An S3 store that reads every body to its end and keeps none: only keys, sizes and ETags.
 -- What it honours: If-None-Match: * on puts and completed uploads (412), Content-MD5 as the ETag.
--- What it does not look at: signatures, digests, checksums. The delay, if any, comes after the
--- body was read, as a distant store's answer would.
+-- What it does not look at: signatures, and the digests of files, which would take its machine's
+-- time and not the client's. Digests of small bodies under _sensordrop/ it checks as Amazon's S3
+-- does, so that a client that probes its store finds one that checks. The delay, if any, comes
+-- after the body was read, as a distant store's answer would.
+
+local ffi = require("ffi")
+pcall(ffi.cdef, "unsigned char *SHA256(const unsigned char *data, size_t size, unsigned char *digest);")
 
 local keys = ngx.shared.keys
 local method = ngx.req.get_method()
@@ -58,12 +63,29 @@ local function escaped(text)
   return (text:gsub("&", "&amp;"):gsub("<", "&lt;"):gsub(">", "&gt;"))
 end
 
+local function in_hex(bytes)
+  return (bytes:gsub(".", function(c) return string.format("%02x", c:byte()) end))
+end
+
 -- The MD5 that the client sent, in hex; else something that nobody takes for an MD5.
 local function etag()
   local sent = headers["content-md5"]
   local digest = sent and ngx.decode_base64(sent)
   if not digest then return "sink-" .. ngx.var.request_id end
-  return (digest:gsub(".", function(c) return string.format("%02x", c:byte()) end))
+  return in_hex(digest)
+end
+
+-- The code of the error that a body deserves which contradicts its digests; nil: it does not.
+local function contradiction(body)
+  local digest = ffi.new("unsigned char[32]")
+  ffi.C.SHA256(body, #body, digest)
+  digest = ffi.string(digest, 32)
+  local signed = headers["x-amz-content-sha256"]
+  if signed and #signed == 64 and signed ~= in_hex(digest) then return "XAmzContentSHA256Mismatch" end
+  local md5 = headers["content-md5"]
+  if md5 and md5 ~= ngx.encode_base64(ngx.md5_bin(body)) then return "BadDigest" end
+  local sum = headers["x-amz-checksum-sha256"]
+  if sum and sum ~= ngx.encode_base64(digest) then return "BadDigest" end
 end
 
 local function remember(size, tag, body)
@@ -92,6 +114,8 @@ local function put()
     ngx.req.read_body()
     body = ngx.req.get_body_data() or ""
     size = #body
+    local code = contradiction(body)
+    if code then return refuse(400, code) end
   else
     size = drop_body()
   end
@@ -197,8 +221,7 @@ local function look()
   ngx.header["Last-Modified"] = "Mon, 01 Sep 2025 00:00:00 GMT"
   ngx.header["Content-Length"] = size
   if sha256 ~= "" then ngx.header["x-amz-meta-sha256"] = sha256 end
-  answer(200)
-  if method == "GET" then ngx.print(body) end
+  return answer(200, method == "GET" and body or nil)
 end
 
 local function of_bucket()

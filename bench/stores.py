@@ -116,7 +116,7 @@ def running_sink(folder: Path, *, as_root: bool) -> Iterator[Sink]:
         Store(
             endpoint_url=f"https://127.0.0.1:{number}",
             ca_file=ca_file,
-            words=f"nginx over HTTPS on loopback that drops bodies{delay}",
+            words=f"nginx over HTTPS on loopback: drops bodies, checks probes{delay}",
         )
         for number, delay in (
             (port, ""),
