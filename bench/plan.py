@@ -14,8 +14,6 @@ from stores import Sink, Store
 KIB = 1024
 MIB = 1024 * KIB
 
-SETTLED_SECONDS = 12.0
-"""How long new files are left alone before a run: longer than `quiet_seconds` is by itself."""
 PEAK = Goal(better=Better.LESS, must=200, reach=100, of="ours", unit="MiB")
 """What the daemon's own memory may grow to, whatever it does."""
 

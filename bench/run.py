@@ -146,7 +146,7 @@ def _page(results: dict[str, Any], table: str) -> str:
     commits = sorted({str(row["commit"]) for row in results["rows"]})
     lines = [
         f"Measured at commit {', '.join(commits)} on {machine['cores']} cores with Python "
-        f"{machine['python']}, {results['rounds']} rounds. Peers: "
+        f"{machine['python']}; rounds: {results['rounds']}. Peers: "
         + ", ".join(f"{name} {version}" for name, version in results["peers"].items())
         + ".",
     ]

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from figures import Better, Goal, Row, make_row, per_thousand
-from plan import KIB, MIB, PEAK, SETTLED_SECONDS, Bench, about_store
+from plan import KIB, MIB, PEAK, Bench, about_store
 
 # Private, and still the right one: what is compared with must be the very listing that a sweep
 # makes, also after that has changed.
@@ -22,7 +22,7 @@ from sensordrop.adapters.finder import _find_arguments
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from station import Station, new_station, upload_all
 from stores import Store
-from trees import Tree, tree
+from trees import Tree, tree, wait_until_settled
 
 LISTED_BYTES = 100_000
 LISTED_FOLDERS = 300
@@ -46,7 +46,7 @@ def sweeps(bench: Bench) -> list[Row]:
     print(f"    making {spec.files:,} files, unless they are there", flush=True)
     folder = tree(bench.work, spec)
     _find(folder)  # now it is in the page cache, for both
-    time.sleep(SETTLED_SECONDS)
+    wait_until_settled(folder)
     find: list[float] = []
     first: list[float] = []
     known: list[float] = []

@@ -6,9 +6,12 @@ import json
 import os
 import random
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+SETTLED_SECONDS = 12.0
+"""How old files must be when a run begins: older than `quiet_seconds` is by itself."""
 BLOCK_BYTES = 1024 * 1024
 LINE_BYTES = 48
 """How much of each file is its own: the rest is a stretch of one long run of random bytes."""
@@ -47,6 +50,12 @@ def tree(work: Path, spec: Tree) -> Path:
         _punch(folder, spec)
     mark.write_text(wanted, encoding="utf-8")
     return folder
+
+
+def wait_until_settled(folder: Path) -> None:
+    """Wait until every file is as old as a card's files are: made long before they are dropped."""
+    youngest = max((path.stat().st_ctime for path in folder.rglob("*")), default=0.0)
+    time.sleep(max(0.0, youngest + SETTLED_SECONDS - time.time()))
 
 
 def _path(folder: Path, spec: Tree, number: int) -> str:

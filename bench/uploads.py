@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from pathlib import Path
 import peers
 from costs import Cost, measure
 from figures import Better, Goal, Row, make_row, per_thousand
-from plan import KIB, MIB, PEAK, SETTLED_SECONDS, Bench, about_store
+from plan import KIB, MIB, PEAK, Bench, about_store
 from station import PREFIX, StationError, new_station, upload_all
 from stores import BUCKET, Store, running_rclone
-from trees import Tree, tree
+from trees import Tree, tree, wait_until_settled
 
 WORKERS = 16
 FAR_WORKERS = 128
@@ -107,8 +106,7 @@ class Load:
 def load(bench: Bench, spec: Tree, store: Store, workers: int) -> Load:
     """Have the folder ready, its files settled and in the page cache."""
     folder = tree(bench.work, spec)
-    youngest = max(path.stat().st_ctime for path in folder.rglob("*"))
-    time.sleep(max(0.0, youngest + SETTLED_SECONDS - time.time()))
+    wait_until_settled(folder)
     return Load(bench=bench, folder=folder, spec=spec, store=store, workers=workers)
 
 

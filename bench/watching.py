@@ -14,7 +14,7 @@ from pathlib import Path
 from figures import Better, Goal, Row, make_row, percentile
 from plan import KIB, MIB, PEAK, Bench, about_store
 from station import STORED, Station, StationError, new_station
-from trees import Tree, tree
+from trees import Tree, tree, wait_until_settled
 
 LATENCY_LOOK_SECONDS = 0.001
 """How often the ledger is asked for a single file: the error of its latency."""
@@ -101,7 +101,7 @@ def moved(bench: Bench) -> list[Row]:
     assert bench.sink is not None
     spec = Tree(files=bench.sizes.moved_files, size_bytes=KIB, folders=100, seed=2)
     folder = tree(bench.work, spec)
-    time.sleep(2)  # a card's files are old when they are moved in
+    wait_until_settled(folder)
     title = f"{spec.files:,} files moved in at once while watching"
     found, note = spec.files, ""
     with (
@@ -117,7 +117,7 @@ def moved(bench: Bench) -> list[Row]:
             return int(count)
 
         began = time.monotonic()
-        (folder).rename(drop / "card")
+        folder.rename(drop / "card")
         try:
             station.wait_for(lambda: stored() >= spec.files, "all files", seconds=FLOOD_SECONDS)
         except StationError as error:
