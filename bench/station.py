@@ -34,12 +34,13 @@ FINISH_SECONDS = 900.0
 
 STORED = """
     SELECT coalesce(sum(files), 0) FROM (
-        SELECT files FROM file_counts WHERE state = 'uploaded'
+        SELECT files FROM file_counts WHERE state IN ('uploaded', 'skipped')
         UNION ALL
-        SELECT files FROM counter_deltas WHERE state = 'uploaded'
+        SELECT files FROM counter_deltas WHERE state IN ('uploaded', 'skipped')
     ) AS kept
 """
-"""How many files are on the books as stored, by the counts that are committed with them."""
+"""How many files are on the books as stored, by the counts that are committed with them. Skipped
+ones too: rclone's server may answer 500 and keep the file, which the next attempt then finds."""
 
 
 class StationError(Exception):
