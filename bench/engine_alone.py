@@ -22,14 +22,16 @@ from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Claim, Fingerprint
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.transfers import TransferPool
-from sensordrop.engine.workers import Pool, WorkerPool
+from sensordrop.engine.workers import Pool
 
 
 def make_pool(size: int) -> Pool:
-    """Give the pool that the daemon would use."""
-    abandon = threading.Event()
-    lane = CurlLane(LaneSettings(most_connections=size))
-    return TransferPool(WorkerPool(size, abandon), lane, abandon)
+    """Give the pool that the daemon would use, but for the ledger."""
+    return TransferPool(
+        size,
+        threading.Event(),
+        make_lane=lambda most: CurlLane(LaneSettings(most_connections=most)),
+    )
 
 
 def claims(root: str) -> Iterator[Claim]:
@@ -65,7 +67,7 @@ def send(delivery: Delivery, workers: int) -> Counter[str]:
     running = 0
     more = True
     while more or running:
-        while more and running < workers:
+        while more and running < workers + pool.backlog:
             claim = next(waiting, None)
             if claim is None:
                 more = False
@@ -87,6 +89,7 @@ def main() -> int:
     config = DeliveryConfig.model_validate({"name": "bench", **settings})
     delivery = make_delivery(config, 1)
     delivery.device = Path(settings["local_directory"]).stat().st_dev
+    delivery.settings.destination.preflight(delivery.settings.s3_prefix)
     outcomes = send(delivery, config.max_workers)
     print(json.dumps(outcomes))
     return 0 if set(outcomes) == {Stored.__name__} else 1

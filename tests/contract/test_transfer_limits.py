@@ -338,7 +338,7 @@ def test_boto3_keeps_the_limit_too(server, throttles, tmp_path, size):
     throttles.set_rates(None, {"north": rate})
     changes = {"engine": "boto3", "multipart_threshold_bytes": 10 * MIB}
     destination = S3Destination(
-        server.settings(**changes, minimum_part_bytes=5 * MIB), throttles.of("north")
+        server.settings(**changes, minimum_part_bytes=5 * MIB), throttle=throttles.of("north")
     )
     path = tmp_path / "recording"
     path.write_bytes(os.urandom(size))
@@ -363,7 +363,7 @@ def test_boto3_transfers_share_the_limit_and_end_within_a_second_when_told(
 
     def store(n: int) -> None:
         settings = server.settings(engine="boto3", read_timeout_seconds=2.0)
-        destination = S3Destination(settings, throttles.of("north"))
+        destination = S3Destination(settings, throttle=throttles.of("north"))
         try:
             destination.store(content, f"C1/interrupted{n}.wav", stop)
         except (InterruptedAttemptError, FailureError) as error:

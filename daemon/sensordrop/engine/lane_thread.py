@@ -66,7 +66,8 @@ class LaneThread:
     def call(self, job: Job) -> None:
         """Have something done in the lane's thread. Safe from every thread."""
         self._jobs.put(job)
-        self._lane.wake()
+        if threading.current_thread() is not self._thread:
+            self._lane.wake()
 
     def close(self) -> None:
         """Let the thread end when its work is done. Does not wait for it."""

@@ -16,6 +16,7 @@ from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import Attempt
 from sensordrop.engine.delivery import AttemptStop, Delivery
 from sensordrop.engine.lane_thread import LaneThread
+from sensordrop.engine.turnstile import Turnstile
 from sensordrop.engine.workers import Done, WorkerPool, failed_by_a_bug
 from sensordrop.ports import HttpAnswer, Lane, PartsJournal, QuickSteps, StopFlag
 
@@ -45,6 +46,8 @@ class TransferPool:
     ) -> None:
         """Begin the threads. `size`: transfers at once; `close_thread` ends each worker."""
         self._abandon = abandon
+        self._turnstile = Turnstile(size)
+        self.backlog = size
         self._small = LaneThread(make_lane(size), name="transfers", most=size, abandon=abandon)
         self._large = LaneThread(make_lane(size), name="parts", most=size, abandon=abandon)
         self._workers = WorkerPool(
@@ -53,13 +56,22 @@ class TransferPool:
             sender=self._large,
             make_journal=make_journal,
             close_thread=close_thread,
+            ended=self._ended,
         )
         self._running: set[_Transfer] = set()
         self._small.begin(broken_off=self._break_off, look=self._break_off_paused)
         self._large.begin()
 
     def submit(self, claim: Claim, delivery: Delivery) -> None:
-        """Give the pool a claim to work on."""
+        """Give the pool a claim to work on; it begins when there is room."""
+        if self._turnstile.enter(claim, delivery):
+            self._set_going(claim, delivery)
+
+    def recall(self, delivery: Delivery | None) -> list[Claim]:
+        """Take back claims that were not begun: a delivery's, or all."""
+        return self._turnstile.recall(delivery)
+
+    def _set_going(self, claim: Claim, delivery: Delivery) -> None:
         if claim.fingerprint.size_bytes > LANE_BYTES or not self._small.alive:
             self._workers.submit(claim, delivery)
             return
@@ -138,3 +150,12 @@ class TransferPool:
     def _hand_over(self, trial: Attempt, outcome: Outcome) -> None:
         trial.close()
         self._workers.put(Done(claim=trial.claim, delivery=trial.delivery, outcome=outcome))
+        self._ended(trial.delivery)
+
+    # --- in any thread ----------------------------------------------------------------------
+
+    def _ended(self, delivery: Delivery) -> None:
+        """Begin the next claim: the lane must not wait for whoever writes the outcome down."""
+        following = self._turnstile.leave(delivery)
+        if following is not None:
+            self._set_going(*following)

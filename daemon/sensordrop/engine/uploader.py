@@ -195,10 +195,15 @@ class Uploader:
     def _start(self, delivery: Delivery, most: int) -> None:
         ready = self._ready[delivery.delivery_id]
         running = self._running[delivery.delivery_id]
-        if len(ready) < most:
+        if len(ready) < most + self._pool.backlog:
             self._claim(delivery, CLAIM_ROWS if most > 1 else 1)
         total = sum(len(r) for r in self._running.values())
-        while ready and len(running) < most and total < self._most_running:
+        backlog = self._pool.backlog if most > 1 else 0
+        while (
+            ready
+            and len(running) < most + backlog
+            and total < self._most_running + self._pool.backlog
+        ):
             claim = ready.popleft()
             running[_key(claim)] = claim
             total += 1
@@ -306,6 +311,9 @@ class Uploader:
             if delivery is None or key == delivery.delivery_id:
                 while ready:
                     self._add(Commit(claim=ready.popleft(), action=GiveBack(until=None)))
+        for claim in self._pool.recall(delivery):
+            if self._running[claim.delivery_id].pop(_key(claim), None) is not None:
+                self._add(Commit(claim=claim, action=GiveBack(until=None)))
 
     # --- the end --------------------------------------------------------------------------
 

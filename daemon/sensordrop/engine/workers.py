@@ -44,6 +44,15 @@ class Pool(Protocol):
         """Wait for outcomes or a wake, at most so long; give all that are there."""
         ...
 
+    def recall(self, delivery: Delivery | None) -> list[Claim]:
+        """Take back claims that were not begun: a delivery's, or all."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """How many claims it takes beyond those that it works on, so that it never runs dry."""
+        ...
+
     def close(self) -> None:
         """Let the threads end when their work is done. Does not wait for them."""
         ...
@@ -60,12 +69,16 @@ class WorkerPool:
         sender: Sender | None = None,
         make_journal: Callable[[Claim], PartsJournal] | None = None,
         close_thread: Callable[[], None] = lambda: None,
+        ended: Callable[[Delivery], None] = lambda _delivery: None,
     ) -> None:
-        """Begin the threads. `close_thread` is called in each of them when it ends."""
+        """Begin the threads. `close_thread` is called in each of them when it ends, `ended`
+        after each attempt.
+        """
         self._abandon = abandon
         self._sender = sender
         self._make_journal = make_journal
         self._close_thread = close_thread
+        self._ended = ended
         self._left = size
         self._left_lock = threading.Lock()
         self._then: Callable[[], None] = lambda: None
@@ -81,6 +94,15 @@ class WorkerPool:
     def submit(self, claim: Claim, delivery: Delivery) -> None:
         """Give the pool a claim to work on."""
         self._jobs.put((claim, delivery))
+
+    def recall(self, delivery: Delivery | None) -> list[Claim]:
+        """Take back claims that were not begun: there are none."""
+        return []
+
+    @property
+    def backlog(self) -> int:
+        """None: a claim is taken when a thread is free for it."""
+        return 0
 
     def wake(self) -> None:
         """Make a waiting `collect` return. Safe from every thread."""
@@ -116,6 +138,7 @@ class WorkerPool:
             claim, delivery = job
             outcome = self._attempt(claim, delivery)
             self._done.put(Done(claim=claim, delivery=delivery, outcome=outcome))
+            self._ended(delivery)
         self._close_thread()
         with self._left_lock:
             self._left -= 1
