@@ -47,15 +47,23 @@ class LaneThread:
         self._closing = False
         self._broken_off: Job = lambda: None
         self._look: Job = lambda: None
+        self._turned: Job = lambda: None
         self._look_at = 0.0
         self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
 
-    def begin(self, *, broken_off: Job = lambda: None, look: Job = lambda: None) -> None:
-        """Start the thread. `broken_off` is called in it after all requests were abandoned,
-        `look` now and then while some run.
+    def begin(
+        self,
+        *,
+        broken_off: Job = lambda: None,
+        look: Job = lambda: None,
+        turned: Job = lambda: None,
+    ) -> None:
+        """Start the thread, which calls: `broken_off` after all requests were abandoned, `look`
+        now and then, `turned` at the end of each turn.
         """
         self._broken_off = broken_off
         self._look = look
+        self._turned = turned
         self._thread.start()
 
     @property
@@ -121,6 +129,7 @@ class LaneThread:
             if time.monotonic() >= self._look_at:
                 self._look()
                 self._look_at = time.monotonic() + TURN_SECONDS
+            self._turned()
         self._lane.close()
 
     def _do_jobs(self, *, block: bool) -> None:

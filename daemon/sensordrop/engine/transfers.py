@@ -59,7 +59,10 @@ class TransferPool:
             ended=self._ended,
         )
         self._running: set[_Transfer] = set()
-        self._small.begin(broken_off=self._break_off, look=self._break_off_paused)
+        self._finished: list[Done] = []
+        self._small.begin(
+            broken_off=self._break_off, look=self._break_off_paused, turned=self._turned
+        )
         self._large.begin()
 
     def submit(self, claim: Claim, delivery: Delivery) -> None:
@@ -149,8 +152,14 @@ class TransferPool:
 
     def _hand_over(self, trial: Attempt, outcome: Outcome) -> None:
         trial.close()
-        self._workers.put(Done(claim=trial.claim, delivery=trial.delivery, outcome=outcome))
+        self._finished.append(Done(claim=trial.claim, delivery=trial.delivery, outcome=outcome))
         self._ended(trial.delivery)
+
+    def _turned(self) -> None:
+        """Hand over what ended in this turn, all at once: each waking of a thread costs time."""
+        if self._finished:
+            self._workers.put(self._finished)
+            self._finished = []
 
     # --- in any thread ----------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,7 +83,7 @@ class WorkerPool:
         self._left_lock = threading.Lock()
         self._then: Callable[[], None] = lambda: None
         self._jobs: queue.SimpleQueue[tuple[Claim, Delivery] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Sequence[Done]] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
             for n in range(size)
@@ -106,7 +106,7 @@ class WorkerPool:
 
     def wake(self) -> None:
         """Make a waiting `collect` return. Safe from every thread."""
-        self._done.put(None)
+        self._done.put(())
 
     def collect(self, seconds: float) -> list[Done]:
         """Wait for outcomes or a wake, at most so long; give all that are there."""
@@ -114,14 +114,13 @@ class WorkerPool:
         try:
             item = self._done.get(timeout=max(0.0, seconds))
             while True:
-                if item is not None:
-                    found.append(item)
+                found += item
                 item = self._done.get_nowait()
         except queue.Empty:
             return found
 
-    def put(self, done: Done) -> None:
-        """Hand over an outcome that was come to elsewhere. Safe from every thread."""
+    def put(self, done: Sequence[Done]) -> None:
+        """Hand over outcomes that were come to elsewhere. Safe from every thread."""
         self._done.put(done)
 
     def close(self, then: Callable[[], None] = lambda: None) -> None:
@@ -137,7 +136,7 @@ class WorkerPool:
         while (job := self._jobs.get()) is not None:
             claim, delivery = job
             outcome = self._attempt(claim, delivery)
-            self._done.put(Done(claim=claim, delivery=delivery, outcome=outcome))
+            self._done.put([Done(claim=claim, delivery=delivery, outcome=outcome)])
             self._ended(delivery)
         self._close_thread()
         with self._left_lock:

@@ -59,6 +59,7 @@ class Bucket:
         self._forgotten = forgotten
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._amazon = False
         self._checksum_mode = True
         self._seen = UNKNOWN
         self._condition_on_put = _Condition()
@@ -69,7 +70,8 @@ class Bucket:
     @property
     def amazon(self) -> bool:
         """Whether this is one of Amazon's own endpoints."""
-        return is_amazon(self._connected().meta.endpoint_url)
+        self._connected()
+        return self._amazon
 
     def learn(self, seen: Capabilities) -> None:
         """Take note of what the store was seen to do; until then nothing is built on it."""
@@ -306,6 +308,7 @@ class Bucket:
             if self._client is None:
                 self._client = make_client(make_session(self._settings), self._settings)
                 self._client.meta.events.register("before-send.s3", _begin_sending)
+                self._amazon = is_amazon(self._client.meta.endpoint_url)
             return self._client
 
     def _forget(self, client: S3Client) -> None:

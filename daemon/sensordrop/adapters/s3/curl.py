@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pycurl
@@ -21,8 +21,6 @@ from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
 """Bytes of an answer's body that are kept: S3's errors have some hundreds."""
-HEADER_LIMIT_BYTES = 64 * 1024
-"""Bytes of an answer's headers, after which the answer is broken off as hostile."""
 STALL_SECONDS = 60
 """A transfer on which no byte moves for so long is ended."""
 CONNECT_SECONDS = 10
@@ -62,40 +60,51 @@ class _Meter:
         return self._body.read(allowed)
 
 
-@dataclass(kw_only=True, slots=True)
-class _Running:
-    ticket: int
-    request: HttpRequest
-    stall_seconds: float
-    moved_at: float
-    """When a byte was last seen to have moved, in monotonic seconds."""
-    moved_bytes: int = 0
-    meter: _Meter | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    header_bytes: int = 0
-    body_bytes: int = 0
-    body: bytearray = field(default_factory=bytearray)
+class _Sink:
+    """Where a handle's answers go. Kept with the handle: setting it anew would cost time."""
 
-    def take_header(self, line: bytes) -> int | None:
-        self.header_bytes += len(line)
-        if self.header_bytes > HEADER_LIMIT_BYTES:
-            return -1  # anything but the line's length ends the transfer
-        text = line.decode("iso-8859-1").strip()
-        if text.startswith("HTTP/"):
-            self.headers.clear()  # an interim answer (100 Continue) came before
-        name, colon, value = text.partition(":")
-        if colon:
-            self.headers[name.strip().lower()] = value.strip()
-        return None
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.body = bytearray()
+        self.body_bytes = 0
+
+    def clear(self) -> None:
+        self.lines.clear()
+        self.body.clear()
+        self.body_bytes = 0
 
     def take_body(self, data: bytes) -> None:
         self.body_bytes += len(data)
         room = ANSWER_LIMIT_BYTES - len(self.body)
         self.body += data[: max(0, room)]
 
+    def headers(self) -> dict[str, str]:
+        """Read the last answer's headers: interim ones (100 Continue) may have come before."""
+        found: dict[str, str] = {}
+        for line in self.lines:
+            if line.startswith(b"HTTP/"):
+                found.clear()
+                continue
+            name, colon, value = line.partition(b":")
+            if colon:
+                found[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+        return found
+
+
+@dataclass(kw_only=True, slots=True)
+class _Running:
+    ticket: int
+    request: HttpRequest
+    sink: _Sink
+    stall_seconds: float
+    moved_at: float
+    """When a byte was last seen to have moved, in monotonic seconds."""
+    moved_bytes: int = 0
+    meter: _Meter | None = None
+
     def stalled(self, uploaded_bytes: int, now: float) -> bool:
         """Tell whether nothing moved for too long, from what has moved by now."""
-        moved = uploaded_bytes + self.header_bytes + self.body_bytes
+        moved = uploaded_bytes + len(self.sink.lines) + self.sink.body_bytes
         if moved != self.moved_bytes:
             self.moved_bytes, self.moved_at = moved, now
         return now - self.moved_at >= self.stall_seconds
@@ -113,6 +122,8 @@ class CurlLane:
         self._wake_lock = threading.Lock()
         self._closed = False
         self._idle: list[Any] = []
+        self._sinks: dict[Any, _Sink] = {}
+        self._manners: dict[Any, tuple[str, str, str]] = {}
         self._running: dict[Any, _Running] = {}
         self._paused: set[Any] = set()
         self._resume_at = 0.0
@@ -135,28 +146,24 @@ class CurlLane:
     def start(self, ticket: int, request: HttpRequest) -> None:
         """Begin a request; `step` gives its answer under the ticket."""
         handle = self._idle.pop() if self._idle else self._new_handle()
+        sink = self._sinks[handle]
+        sink.clear()
         stall = request.stall_seconds
         running = _Running(
             ticket=ticket,
             request=request,
+            sink=sink,
             stall_seconds=self._settings.stall_seconds if stall is None else stall,
             moved_at=time.monotonic(),
         )
         self._running[handle] = running
+        self._set_manner(handle, request)
         handle.setopt(pycurl.URL, request.url)
-        handle.setopt(pycurl.CAINFO, request.ca_file)
-        # An empty proxy also keeps libcurl from asking the environment.
-        handle.setopt(pycurl.PROXY, request.proxy)
         handle.setopt(
             pycurl.HTTPHEADER,
             # An empty header takes away what libcurl would add by itself.
-            [f"{name}: {value}" for name, value in request.headers.items()]
-            + ["Expect:", "Accept:", "Transfer-Encoding:"],
+            [*map(_header, request.headers.items()), "Expect:", "Accept:", "Transfer-Encoding:"],
         )
-        handle.setopt(pycurl.HEADERFUNCTION, running.take_header)
-        handle.setopt(pycurl.WRITEFUNCTION, running.take_body)
-        handle.setopt(pycurl.NOBODY, request.method == "HEAD")
-        handle.setopt(pycurl.UPLOAD, request.method == "PUT")
         if request.body is not None:
             handle.setopt(pycurl.READFUNCTION, request.body.read)
             self._meter_if_limited(handle, running)
@@ -189,21 +196,21 @@ class CurlLane:
         for handle, running in list(self._running.items()):
             if running.ticket == ticket:
                 self._release(handle)
-                handle.close()
+                self._close_handle(handle)
 
     def abandon(self) -> list[int]:
         """Break off all that is running; give the tickets."""
         tickets = [running.ticket for running in self._running.values()]
         for handle in list(self._running):
             self._release(handle)
-            handle.close()
+            self._close_handle(handle)
         return tickets
 
     def close(self) -> None:
         """Let go of everything. May be repeated."""
         self.abandon()
         for handle in self._idle:
-            handle.close()
+            self._close_handle(handle)
         self._idle.clear()
         with self._wake_lock:
             if self._closed:
@@ -271,10 +278,27 @@ class CurlLane:
             elif running.stalled(handle.getinfo(pycurl.SIZE_UPLOAD_T), now):
                 ended.append((running.ticket, _stall(running)))
                 self._release(handle)
-                handle.close()
+                self._close_handle(handle)
         return ended
 
     # --- inside ---------------------------------------------------------------------------
+
+    def _set_manner(self, handle: Any, request: HttpRequest) -> None:
+        """Set what seldom differs from one request of a handle to its next."""
+        manner = (request.method, request.ca_file, request.proxy)
+        if self._manners.get(handle) == manner:
+            return
+        self._manners[handle] = manner
+        handle.setopt(pycurl.CAINFO, request.ca_file)
+        # An empty proxy also keeps libcurl from asking the environment.
+        handle.setopt(pycurl.PROXY, request.proxy)
+        handle.setopt(pycurl.NOBODY, request.method == "HEAD")
+        handle.setopt(pycurl.UPLOAD, request.method == "PUT")
+
+    def _close_handle(self, handle: Any) -> None:
+        self._manners.pop(handle, None)
+        del self._sinks[handle]
+        handle.close()
 
     def _new_handle(self) -> Any:
         settings = self._settings
@@ -288,6 +312,9 @@ class CurlLane:
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(settings.connect_seconds * 1000))
         handle.setopt(pycurl.UPLOAD_BUFFERSIZE, 256 * 1024)
+        sink = self._sinks[handle] = _Sink()
+        handle.setopt(pycurl.HEADERFUNCTION, sink.lines.append)  # libcurl bounds their number
+        handle.setopt(pycurl.WRITEFUNCTION, sink.take_body)
         return handle
 
     def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
@@ -318,8 +345,8 @@ class CurlLane:
         running = self._running[handle]
         answer = HttpAnswer(
             status=handle.getinfo(pycurl.RESPONSE_CODE),
-            headers=running.headers,
-            body=bytes(running.body),
+            headers=running.sink.headers(),
+            body=bytes(running.sink.body),
             trouble=trouble,
         )
         self._release(handle)
@@ -344,6 +371,10 @@ def _stall(running: _Running) -> HttpAnswer:
             f"stalled: no byte moved for {running.stall_seconds:g} seconds",
         ),
     )
+
+
+def _header(named: tuple[str, str]) -> str:
+    return f"{named[0]}: {named[1]}"
 
 
 def _seeker(body: BinaryIO) -> Any:
