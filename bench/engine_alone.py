@@ -41,7 +41,7 @@ def claims(root: str) -> Iterator[Claim]:
         for name in names:
             path = os.path.join(folder, name)  # noqa: PTH118 — bytes
             state = os.lstat(path)
-            relative = os.path.relpath(path, os.fsencode(root))
+            relative = path[len(os.fsencode(root)) + 1 :]
             number += 1
             yield Claim(
                 upload_id=number,

@@ -224,14 +224,18 @@ class OpenedFile:
     def _blocks(self) -> Iterator[bytes]:
         at = 0
         while True:
+            # One byte more than there should be: if it does not come, the end was seen.
+            wanted = min(READ_BYTES, max(0, self.size_bytes - at) + 1)
             try:
-                block = os.pread(self._descriptor, READ_BYTES, at)
+                block = os.pread(self._descriptor, wanted, at)
             except OSError as error:
                 raise classified(error, self._path, "read") from error
             if not block:
                 return
             at += len(block)
             yield block
+            if at == self.size_bytes and len(block) < wanted:
+                return
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:

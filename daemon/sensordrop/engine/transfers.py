@@ -7,6 +7,7 @@ lane of their own: reading a large file from a slow disk must not hold up the sm
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from sensordrop.ports import HttpAnswer, Lane, PartsJournal, QuickSteps, StopFla
 
 LANE_BYTES = 4 * 1024 * 1024
 """Files up to this size go through the small files' lane: hashing them takes milliseconds."""
+
+HAND_OVER_SECONDS = 0.01
+"""How long an outcome waits for others while transfers run."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,6 +64,7 @@ class TransferPool:
         )
         self._running: set[_Transfer] = set()
         self._finished: list[Done] = []
+        self._finished_since = 0.0
         self._small.begin(
             broken_off=self._break_off, look=self._break_off_paused, turned=self._turned
         )
@@ -156,10 +161,17 @@ class TransferPool:
         self._ended(trial.delivery)
 
     def _turned(self) -> None:
-        """Hand over what ended in this turn, all at once: each waking of a thread costs time."""
-        if self._finished:
+        """Hand over what ended lately, all at once: each waking of a thread costs time."""
+        if not self._finished:
+            return
+        now = time.monotonic()
+        if not self._finished_since:
+            self._finished_since = now
+        waited = now - self._finished_since
+        if not self._running or waited >= HAND_OVER_SECONDS or len(self._finished) >= self.backlog:
             self._workers.put(self._finished)
             self._finished = []
+            self._finished_since = 0.0
 
     # --- in any thread ----------------------------------------------------------------------
 

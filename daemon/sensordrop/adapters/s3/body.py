@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import BinaryIO, NoReturn
 
-from sensordrop.adapters.s3.failures import failure, reading
+from sensordrop.adapters.s3.failures import failure, reading, reading_failure
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.ports import Content, StopFlag, Throttle
 
@@ -144,13 +144,29 @@ class PieceBody:
         raise error
 
 
-@contextmanager
-def opened(content: Content, what: str) -> Iterator[BinaryIO]:
+class opened:  # noqa: N801 — used like a function
     """Open a content; only the opening itself is classified, not what is done meanwhile."""
-    with ExitStack() as stack:
-        with reading(what):
-            file = stack.enter_context(content.open())
-        yield file
+
+    def __init__(self, content: Content, what: str) -> None:
+        self._manager = content.open()
+        self._what = what
+
+    def __enter__(self) -> BinaryIO:
+        try:
+            return self._manager.__enter__()
+        except OSError as error:
+            known = reading_failure(error, f"reading {self._what}")
+            if known is None:
+                raise
+            raise FailureError(known) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._manager.__exit__(kind, error, traceback)
 
 
 def read_exactly(file: BinaryIO, amount: int) -> bytes:

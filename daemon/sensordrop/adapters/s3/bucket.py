@@ -62,6 +62,7 @@ class Bucket:
         self._amazon = False
         self._checksum_mode = True
         self._seen = UNKNOWN
+        self._proof: Proof | None = None
         self._condition_on_put = _Condition()
         self._condition_on_complete = _Condition()
 
@@ -76,6 +77,7 @@ class Bucket:
     def learn(self, seen: Capabilities) -> None:
         """Take note of what the store was seen to do; until then nothing is built on it."""
         self._seen = seen
+        self._proof = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -85,7 +87,10 @@ class Bucket:
     @property
     def proof(self) -> Proof:
         """How the store proves what it got."""
-        return proof_of(self._settings.store_check, self.capabilities)
+        known = self._proof
+        if known is None:
+            known = self._proof = proof_of(self._settings.store_check, self.capabilities)
+        return known
 
     @property
     def sends_checksums(self) -> bool:
@@ -309,6 +314,7 @@ class Bucket:
                 self._client = make_client(make_session(self._settings), self._settings)
                 self._client.meta.events.register("before-send.s3", _begin_sending)
                 self._amazon = is_amazon(self._client.meta.endpoint_url)
+                self._proof = None
             return self._client
 
     def _forget(self, client: S3Client) -> None:

@@ -81,13 +81,13 @@ class _Sink:
     def headers(self) -> dict[str, str]:
         """Read the last answer's headers: interim ones (100 Continue) may have come before."""
         found: dict[str, str] = {}
-        for line in self.lines:
-            if line.startswith(b"HTTP/"):
+        for line in b"".join(self.lines).decode("latin-1").split("\r\n"):
+            if line.startswith("HTTP/"):
                 found.clear()
                 continue
-            name, colon, value = line.partition(b":")
+            name, colon, value = line.partition(":")
             if colon:
-                found[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+                found[name.lower()] = value.strip()
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from sensordrop.adapters.s3.client import S3Settings
@@ -60,7 +61,11 @@ class ObjectOptions:
 
 def content_type(object_key: str) -> str:
     """Give the media type of a key by its extension."""
-    extension = extension_of(object_key)
+    return _media_type(extension_of(object_key))
+
+
+@lru_cache(maxsize=256)
+def _media_type(extension: str) -> str:
     known = FIELD_CONTENT_TYPES.get(extension)
     return known or _STANDARD.types_map[True].get(f".{extension}", DEFAULT_CONTENT_TYPE)
 

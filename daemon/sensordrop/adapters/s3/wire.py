@@ -83,7 +83,8 @@ class _Place:
     host: str
     region: str
     credentials: Any
-    endpoint: str
+    shown: str
+    """The endpoint, for messages."""
     ca_file: str
     proxy: str
 
@@ -99,9 +100,7 @@ class Wire:
 
     def tried(self, verb: str, object_key: str) -> str:
         """Say what is being tried, on what, for messages."""
-        return (
-            f"{verb} {self._settings.bucket_name}/{object_key} at {shown(self._found().endpoint)}"
-        )
+        return f"{verb} {self._settings.bucket_name}/{object_key} at {self._found().shown}"
 
     def request(
         self,
@@ -201,7 +200,7 @@ class Wire:
             host=parts.netloc,
             region=scope[-3],
             credentials=credentials,
-            endpoint=client.meta.endpoint_url,
+            shown=shown(client.meta.endpoint_url),
             ca_file=settings.ca_bundle
             or os.environ.get("AWS_CA_BUNDLE")
             or str(get_cert_path(True)),
