@@ -427,3 +427,27 @@ CREATE TRIGGER ignored_files_inserted AFTER INSERT ON ignored_files
 CREATE TRIGGER ignored_files_deleted AFTER DELETE ON ignored_files
     REFERENCING OLD TABLE AS changed_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_ignored_files();
+
+-- Listings of what a destination holds below a prefix. began_at is that of the last one, complete
+-- or not; completed_at is when the last complete one ended, and objects is what it found.
+CREATE TABLE object_listings (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    destination_id  bigint NOT NULL REFERENCES destinations,
+    s3_prefix       text NOT NULL,
+    began_at        timestamptz,
+    completed_at    timestamptz,
+    objects         bigint NOT NULL DEFAULT 0,
+    UNIQUE (destination_id, s3_prefix)
+);
+
+-- The objects that listings found, each known by the first half of the SHA-256 of its key. A hint
+-- only: it says where to look before sending, never that a file is stored. Room is left in each
+-- page, so that seeing an object again touches no index.
+CREATE TABLE listed_objects (
+    listing_id  bigint NOT NULL,
+    key_digest  bytea NOT NULL,
+    size_bytes  bigint NOT NULL,
+    etag        text NOT NULL,
+    seen_at     timestamptz NOT NULL,
+    PRIMARY KEY (listing_id, key_digest)
+) WITH (fillfactor = 70);

@@ -32,6 +32,7 @@ from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
 from sensordrop.engine.limits import STATION, Limits
+from sensordrop.engine.lister import Lister
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import Pauses
 from sensordrop.engine.scout import Scout
@@ -211,6 +212,7 @@ def make_delivery(
             source=FolderSource(str(config.local_directory)),
             destination=S3Destination(settings, book, throttle),
             make_finder=_finder_rule(config),
+            listing_age_seconds=config.listing_age_seconds,
         )
     )
 
@@ -325,6 +327,7 @@ class Daemon:
             daemon_id=self._daemon_id,
             make_pool=self._transfer_pool,
         )
+        lister = Lister(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
         scout = Scout(
             ledger=self._ledger,
             clock=self._clock,
@@ -333,6 +336,7 @@ class Daemon:
             hints=hints,
             bell=bell,
             wake_uploader=uploader.wake,
+            enrolled_many=lister.want,
         )
         janitor = Janitor(
             ledger=self._ledger,
@@ -359,6 +363,7 @@ class Daemon:
             Service(name="scout", run=scout.run, wake=bell.ring),
             Service(name="uploader", run=uploader.run, wake=uploader.wake),
             Service(name="janitor", run=janitor.run, wake=janitor.wake),
+            Service(name="lister", run=lister.run, wake=lister.wake),
             Service(name="tidier", run=tidier.run, wake=tidier.wake),
             Service(name="controls", run=desk.run, wake=desk.wake),
         ]

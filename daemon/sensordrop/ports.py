@@ -502,6 +502,23 @@ class PartsJournal(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedObject:
+    """One object as a listing shows it. `etag` is without quotes."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedPage:
+    """A piece of a listing, in the store's order. `next_token` asks for the next; None: it was all."""
+
+    objects: Sequence[ListedObject]
+    next_token: str | None
+
+
 class Destination(Protocol):
     """A place that keeps objects. S3 is the first; others follow behind the same interface."""
 
@@ -552,6 +569,15 @@ class Destination(Protocol):
         are thrown away, except the `known` ones.
 
         Blocks on the network. Raises FailureError.
+        """
+        ...
+
+    def list_page(self, prefix: str, token: str | None) -> ListedPage:
+        """List up to 1,000 objects below a delivery's prefix, from `token` on; None: from the first.
+
+        What is ours and no file of a delivery (`_sensordrop/`) is left out. Blocks on the network,
+        bounded by time-outs; safe from many threads; may be repeated with the same token. Raises
+        FailureError.
         """
         ...
 
@@ -703,6 +729,14 @@ class LedgerHealth:
     size_bytes: int
     migration: int
     latency_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectListing:
+    """A listing of a delivery's prefix that is under way."""
+
+    listing_id: int
+    began_at: datetime
 
 
 ProbePath = Callable[[bytes], Fingerprint | None]
@@ -858,6 +892,24 @@ class Ledger(Protocol):
 
         Those of files that are finished, and those on which nothing landed for `kept_seconds`.
         Never one whose file is being worked on.
+        """
+        ...
+
+    def listing_age_seconds(self, delivery_id: int) -> float | None:
+        """Tell how long ago the delivery's prefix was listed completely; None: never."""
+        ...
+
+    def begin_object_listing(self, delivery_id: int) -> ObjectListing:
+        """Begin to list a delivery's prefix. One that was broken off is simply begun anew."""
+        ...
+
+    def add_listed(self, listing: ObjectListing, objects: Sequence[ListedObject]) -> None:
+        """Take in some thousand objects of a listing. They count for claims at once."""
+        ...
+
+    def end_object_listing(self, listing: ObjectListing, objects: int) -> int:
+        """Note that a listing is complete, and forget the objects that it no longer had; give how
+        many. Only for a listing whose pages were all added.
         """
         ...
 

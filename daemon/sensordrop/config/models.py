@@ -242,6 +242,15 @@ class DeliveryConfig(_Settings):
     enabled: Annotated[
         bool, Setting(TrueOrFalse(), "`false`: neither swept nor watched nor uploaded.")
     ] = True
+    listing_age_seconds: Annotated[
+        float,
+        Setting(
+            Number(60, 31_536_000),
+            "The bucket is listed below `s3_prefix` when it never was, when the last listing is "
+            "older than this, or when more than 1,000 files come at once; so what is there "
+            "already is known before it is sent.",
+        ),
+    ] = 86_400.0
     priority: Annotated[
         int,
         Setting(

@@ -122,7 +122,8 @@ class Claim:
 
     `claim_number` only ever rises; an outcome whose number is not the row's is of a lost claim
     and is dropped. `predecessor_sha256` is the digest of the version that this one replaces,
-    if that one was stored: equal bytes mean that only the timestamps changed.
+    if that one was stored: equal bytes mean that only the timestamps changed. `listed`: a listing
+    found an object under the file's key, so it is looked at before anything is sent.
     """
 
     upload_id: int
@@ -134,6 +135,7 @@ class Claim:
     attempts: int
     crashes: int
     predecessor_sha256: bytes | None = None
+    listed: bool = False
 
 
 class StoreCheck(StrEnum):

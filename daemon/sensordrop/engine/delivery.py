@@ -10,6 +10,9 @@ from sensordrop.core.failure import FailureScope
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.ports import Destination, EnrollRules, Finder, Source, StopFlag
 
+LISTING_AGE_SECONDS = 86_400.0
+"""A day: others write below a prefix rarely, and a listing of two million objects takes minutes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeliverySettings:
@@ -35,6 +38,8 @@ class DeliverySettings:
     source: Source
     destination: Destination
     make_finder: Callable[[], Finder]
+    listing_age_seconds: float = LISTING_AGE_SECONDS
+    """How old a listing of the delivery's prefix may be before it is listed again."""
 
 
 @dataclass(kw_only=True)

@@ -46,6 +46,9 @@ PARTIAL_RETRY_SECONDS = 60.0
 """When a sweep was partial the next comes after this at the latest."""
 SWEEPERS = 2
 """Sweeps that run at once: disks don't list faster with more, databases neither."""
+MANY_FILES = 1_000
+"""More files than this at once: a listing of the bucket, a request for a thousand objects, costs
+less than a look at each."""
 
 _log = structlog.get_logger()
 
@@ -85,6 +88,7 @@ class Scout:
         hints: HintQueue,
         bell: Bell,
         wake_uploader: Callable[[], None],
+        enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -92,6 +96,7 @@ class Scout:
         self._hints = hints
         self._bell = bell
         self._wake_uploader = wake_uploader
+        self._enrolled_many = enrolled_many
         self._folders = {
             d.name: _Folder(
                 delivery=d, settling=SettlingFiles(clock, d.settings.rules.quiet_seconds)
@@ -230,6 +235,8 @@ class Scout:
     def _enrolled(self, delivery: Delivery, files: int, session_opened: int | None) -> None:
         if session_opened is not None:
             _log.info("session_opened", delivery=delivery.name, session=session_opened)
+        if files > MANY_FILES:
+            self._enrolled_many(delivery.delivery_id)
         if files:
             delivery.session_open = True
             delivery.last_activity = self._clock.monotonic()

@@ -1,8 +1,9 @@
 """The transfers: small files in one thread, many at once; large ones by workers, part by part.
 
-What takes long (hashing large files, stores that must be asked twice, other content under the
-key) would hold the lane up, so it goes to the worker threads. They send their bytes through a
-lane of their own: reading a large file from a slow disk must not hold up the small ones.
+What takes long (hashing large files, stores that must be asked twice, keys that are known to be
+taken, other content under the key) would hold the lane up, so it goes to the worker threads. They
+send their bytes through a lane of their own: reading a large file from a slow disk must not hold
+up the small ones.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class TransferPool:
         return self._turnstile.recall(delivery)
 
     def _set_going(self, claim: Claim, delivery: Delivery) -> None:
-        if claim.fingerprint.size_bytes > LANE_BYTES or not self._small.alive:
+        slow = claim.listed or claim.fingerprint.size_bytes > LANE_BYTES
+        if slow or not self._small.alive:
             self._workers.submit(claim, delivery)
             return
         self._small.call(lambda: self._begin(claim, delivery))

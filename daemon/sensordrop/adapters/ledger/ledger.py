@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.controls import Controls
 from sensordrop.adapters.ledger.enrollment import Enrollment
+from sensordrop.adapters.ledger.listed import ListedObjects
 from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
@@ -20,7 +21,7 @@ FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
 
 
-class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls):
+class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls, ListedObjects):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
     def __init__(
@@ -37,6 +38,7 @@ class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls):
         Multiparts.__init__(self, connections)
         Registry.__init__(self, connections)
         Controls.__init__(self, connections)
+        ListedObjects.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date and name the migrations that were applied."""

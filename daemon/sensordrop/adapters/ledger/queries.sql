@@ -459,9 +459,18 @@ WITH due AS (
 )
 SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_ns, f.ctime_ns,
        c.claim_number, c.attempts, c.crashes,
-       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END
+       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END,
+       EXISTS (
+           SELECT 1 FROM listed_objects AS l
+           WHERE l.listing_id = n.id
+             AND l.key_digest = substring(sha256(convert_to(
+                     CASE d.s3_prefix WHEN '' THEN f.path ELSE d.s3_prefix || '/' || f.path END,
+                     'UTF8')) FOR 16))
 FROM claimed AS c
 JOIN file_uploads AS f ON f.id = c.upload_id
+JOIN deliveries AS d ON d.id = f.delivery_id
+LEFT JOIN object_listings AS n
+    ON n.destination_id = d.destination_id AND n.s3_prefix = d.s3_prefix
 LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id
 ORDER BY c.upload_id;
 
@@ -482,9 +491,18 @@ WITH due AS (
 )
 SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_ns, f.ctime_ns,
        c.claim_number, c.attempts, c.crashes,
-       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END
+       CASE WHEN p.superseded_from IN ('uploaded', 'skipped') THEN p.sha256 END,
+       EXISTS (
+           SELECT 1 FROM listed_objects AS l
+           WHERE l.listing_id = n.id
+             AND l.key_digest = substring(sha256(convert_to(
+                     CASE d.s3_prefix WHEN '' THEN f.path ELSE d.s3_prefix || '/' || f.path END,
+                     'UTF8')) FOR 16))
 FROM claimed AS c
 JOIN file_uploads AS f ON f.id = c.upload_id
+JOIN deliveries AS d ON d.id = f.delivery_id
+LEFT JOIN object_listings AS n
+    ON n.destination_id = d.destination_id AND n.s3_prefix = d.s3_prefix
 LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id;
 
 -- name: release_unheld
@@ -655,6 +673,55 @@ SET is_current = true, state = f.superseded_from, superseded_from = NULL,
 FROM jsonb_to_recordset(%(outcomes)s) AS o (
     predecessor_id bigint, mtime_ns bigint, ctime_ns bigint)
 WHERE f.id = o.predecessor_id AND NOT f.is_current;
+
+-- name: listing_age
+-- Says how many seconds ago a delivery's prefix was last listed completely.
+SELECT extract(epoch FROM now() - n.completed_at)::float8
+FROM deliveries AS d
+JOIN object_listings AS n
+    ON n.destination_id = d.destination_id AND n.s3_prefix = d.s3_prefix
+WHERE d.id = %(delivery_id)s AND n.completed_at IS NOT NULL;
+
+-- name: begin_object_listing
+-- Notes that a delivery's prefix is being listed. The time marks what this listing has seen; it
+-- only rises, also where two programs list the same prefix.
+INSERT INTO object_listings AS n (destination_id, s3_prefix, began_at)
+SELECT destination_id, s3_prefix, clock_timestamp() FROM deliveries WHERE id = %(delivery_id)s
+ON CONFLICT (destination_id, s3_prefix) DO UPDATE
+SET began_at = greatest(n.began_at, excluded.began_at)
+RETURNING id, began_at;
+
+-- name: make_listed_table
+-- Makes this connection's private table of the objects that are taken in at a time.
+CREATE TEMP TABLE IF NOT EXISTS listed (key_digest bytea, size_bytes bigint, etag text);
+TRUNCATE listed;
+
+-- name: copy_listed
+-- Takes in some thousand objects of a listing.
+COPY listed (key_digest, size_bytes, etag) FROM STDIN;
+
+-- name: merge_listed
+-- Adds them to what is known below the prefix, or notes that they were seen again.
+INSERT INTO listed_objects AS o (listing_id, key_digest, size_bytes, etag, seen_at)
+SELECT DISTINCT ON (key_digest) %(listing_id)s, key_digest, size_bytes, etag,
+       %(began_at)s::timestamptz
+FROM listed ORDER BY key_digest
+ON CONFLICT (listing_id, key_digest) DO UPDATE
+SET size_bytes = excluded.size_bytes, etag = excluded.etag,
+    seen_at = greatest(o.seen_at, excluded.seen_at);
+
+-- name: forget_unlisted
+-- Forgets objects that a complete listing did not have, a bounded number at a time.
+DELETE FROM listed_objects
+WHERE listing_id = %(listing_id)s
+  AND key_digest = ANY(ARRAY(
+      SELECT key_digest FROM listed_objects
+      WHERE listing_id = %(listing_id)s AND seen_at < %(began_at)s LIMIT %(most)s));
+
+-- name: end_object_listing
+-- Notes that a listing was complete, and what it found.
+UPDATE object_listings SET completed_at = clock_timestamp(), objects = %(objects)s
+WHERE id = %(listing_id)s;
 
 -- name: lock_delivery
 -- One program at a time ends sessions and marks files gone in a delivery.

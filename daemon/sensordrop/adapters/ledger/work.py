@@ -99,6 +99,7 @@ class Work:
                     attempts=attempts,
                     crashes=crashes,
                     predecessor_sha256=None if before is None else bytes(before),
+                    listed=listed,
                 )
                 for (
                     upload_id,
@@ -112,6 +113,7 @@ class Work:
                     attempts,
                     crashes,
                     before,
+                    listed,
                 ) in cursor.fetchall()
             ]
 

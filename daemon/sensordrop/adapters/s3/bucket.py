@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,14 @@ class Bucket:
         """Say what is being tried, on what, for messages."""
         endpoint = shown(self._connected().meta.endpoint_url)
         return f"{verb} {self._settings.bucket_name}/{object_key} at {endpoint}"
+
+    def asking(self, verb: str, where: str) -> AbstractContextManager[S3Client]:
+        """Give the client for a request that stands in a module of its own.
+
+        What goes wrong inside is classified as in every method here. `verb` and `where` are for
+        messages.
+        """
+        return self._calling(verb, where)
 
     # --- looking ---
 

@@ -24,6 +24,7 @@ from sensordrop.adapters.s3.ladder import (
     part_size_guesses,
 )
 from sensordrop.adapters.s3.leftovers import look_for_leftovers
+from sensordrop.adapters.s3.listing import list_page
 from sensordrop.adapters.s3.multipart import (
     OBJECT_LIMIT_BYTES,
     InParts,
@@ -43,6 +44,7 @@ from sensordrop.core.model import Receipt, StoreCheck
 from sensordrop.ports import (
     Content,
     DigestPlan,
+    ListedPage,
     PartsJournal,
     QuickSteps,
     Sender,
@@ -147,6 +149,10 @@ class S3Destination:
         for remote_id in self._bucket.uploads_begun(key, begun - CLOCKS_APART, begun + ANSWERED):
             if remote_id not in known:
                 self._bucket.abort(key, remote_id)
+
+    def list_page(self, prefix: str, token: str | None) -> ListedPage:
+        """See `Destination.list_page`."""
+        return list_page(self._bucket, self._settings.bucket_name, prefix, token)
 
     def preflight(self, prefix: str) -> list[Check]:
         """See `Destination.preflight`. What is seen of the store is used from then on."""
