@@ -451,3 +451,44 @@ CREATE TABLE listed_objects (
     seen_at     timestamptz NOT NULL,
     PRIMARY KEY (listing_id, key_digest)
 ) WITH (fillfactor = 70);
+
+-- How an object was verified, the weakest first: its size and ETag in a listing; the same and the
+-- store's checksum by a look at it; its bytes, read back and hashed.
+CREATE TYPE check_method AS ENUM ('listing', 'head', 'read-back');
+
+-- What came of it, against what the ledger has.
+CREATE TYPE check_result AS ENUM ('same', 'missing', 'different');
+
+-- When each stored object was last verified, how, and with what result. Narrow, because a
+-- verification writes a row for every object. Bytes that were found different stay so until they
+-- are read back again: no weaker method sees them.
+CREATE TABLE object_checks (
+    upload_id    bigint PRIMARY KEY,
+    delivery_id  bigint NOT NULL,
+    checked_at   timestamptz NOT NULL,
+    method       check_method NOT NULL,
+    result       check_result NOT NULL,
+    reason       text
+) WITH (fillfactor = 80);
+
+-- Counts and lists what is missing or different in a delivery: hopefully nothing.
+CREATE INDEX object_checks_bad ON object_checks (delivery_id) WHERE result <> 'same';
+
+-- How far each station's audit is in its walk over all stored objects: began_at and position (the
+-- last upload that was reached) of this round, and until when its daily share is used up.
+CREATE TABLE audit_rounds (
+    station_id  bigint PRIMARY KEY REFERENCES stations,
+    began_at    timestamptz NOT NULL DEFAULT now(),
+    position    bigint NOT NULL DEFAULT 0,
+    used_until  timestamptz NOT NULL DEFAULT now()
+);
+
+-- The objects that must be in the store: every version that was stored or found stored, also those
+-- that have a successor since.
+CREATE VIEW stored_objects AS
+SELECT id AS upload_id, delivery_id, destination_id, session_id, sensor_id, is_current, size_bytes,
+       path, path_bytes, object_key, sha256, etag, checksum_sha256, finished_at
+FROM file_uploads
+WHERE object_key IS NOT NULL AND sha256 IS NOT NULL
+  AND (state IN ('uploaded', 'skipped')
+       OR (state = 'superseded' AND superseded_from IN ('uploaded', 'skipped')));

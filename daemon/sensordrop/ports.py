@@ -26,6 +26,14 @@ from sensordrop.core.model import (
     SweepSummary,
 )
 from sensordrop.core.selection import Selection
+from sensordrop.core.verification import (
+    CheckMethod,
+    ExtraObject,
+    Finding,
+    FoundObject,
+    KnownObject,
+    Problem,
+)
 
 
 class StopFlag(Protocol):
@@ -537,6 +545,7 @@ class Destination(Protocol):
         *,
         sender: Sender | None = None,
         journal: PartsJournal | None = None,
+        look_first: bool = False,
     ) -> Stored | AlreadyStored:
         """Get the content stored under the key, never over other content.
 
@@ -549,7 +558,8 @@ class Destination(Protocol):
         InterruptedAttemptError when `stop` ended it. Tries once: retrying is the engine's.
 
         The bytes go through `sender` where there is one. With a `journal`, a large file's parts
-        that landed are not sent again after a failure, a stop or a crash.
+        that landed are not sent again after a failure, a stop or a crash. `look_first`: something
+        is probably there, so look before anything is sent.
         """
         ...
 
@@ -578,6 +588,21 @@ class Destination(Protocol):
         What is ours and no file of a delivery (`_sensordrop/`) is left out. Blocks on the network,
         bounded by time-outs; safe from many threads; may be repeated with the same token. Raises
         FailureError.
+        """
+        ...
+
+    def look(self, object_key: str) -> FoundObject | None:
+        """Tell what the store says of the object under a key; None if there is none.
+
+        Blocks on the network for one request; safe from many threads. Raises FailureError.
+        """
+        ...
+
+    def read_back(self, object_key: str, stop: StopFlag) -> tuple[bytes, int] | None:
+        """Read an object's bytes; give their SHA-256 and number. None if it is archived out of reach.
+
+        Blocks on the network as long as that takes, in constant memory; safe from many threads.
+        Raises FailureError, and InterruptedAttemptError when `stop` ended it.
         """
         ...
 
@@ -707,6 +732,8 @@ class DeliveryCounts:
     uploading: int
     session_id: int | None
     session_started_at: datetime | None
+    mismatches: int
+    """Stored objects that were found missing or different when they were last verified."""
     daemon_alive: bool
     """Whether a daemon that looks after it has a fresh heartbeat."""
 
@@ -976,4 +1003,166 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Close all connections. May be repeated."""
+        ...
+
+
+# --- verifying ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyScope:
+    """What is to be verified of one delivery; None: all of it."""
+
+    delivery_id: int
+    session_id: int | None = None
+    sensor: str | None = None
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it is less than all of the delivery."""
+        return self.session_id is not None or self.sensor is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryToVerify:
+    """A delivery as the ledger has it. `endpoint_url` is '' for Amazon's own."""
+
+    delivery_id: int
+    name: str
+    station: str | None
+    retired: bool
+    endpoint_url: str
+    bucket_name: str
+    s3_prefix: str
+    local_directory: str
+    swept: bool
+    last_sweep_complete: bool | None
+    last_sweep_problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """The first items of a list, and how many there are of them in all."""
+
+    problems: Sequence[Problem]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifiedObject:
+    """An object of the verification under way; `number` is its place in it."""
+
+    number: int
+    known: KnownObject
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyResult:
+    """What a verification came to."""
+
+    checked: Mapping[str, int]
+    missing: int
+    different: int
+    unchecked: int
+    problems: Sequence[Problem]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditStep:
+    """What the audit has to look at now.
+
+    `allowance` is how many objects the daily share allows by now (with a fraction), `stored` how
+    many there are in all. `objects` are the next ones, at most as many as asked for and allowed;
+    `position` is how far the walk over all objects has come with them, and `round_over` says that
+    this was the last of the round.
+    """
+
+    allowance: float
+    stored: int
+    objects: Sequence[KnownObject] = ()
+    position: int = 0
+    round_over: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """One object, and what was found out about it."""
+
+    known: KnownObject
+    method: CheckMethod
+    finding: Finding
+
+
+class VerifyLedger(Protocol):
+    """The part of the ledger that verification works on; the contract of `Ledger` holds.
+
+    A verification lives in the calling thread's connection: all calls of one are made on one
+    thread, and when the connection is lost it must begin anew. Two million objects are compared
+    by SQL and never pass through here one by one.
+    """
+
+    def deliveries_to_verify(
+        self, *, station: str | None, session_id: int | None
+    ) -> list[DeliveryToVerify]:
+        """Give a station's deliveries (None: all stations'), or the one that a session is of."""
+        ...
+
+    def unaccounted(
+        self,
+        scope: VerifyScope,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+        most: int,
+    ) -> Listed:
+        """Compare a listing of the folder with the books; give the files that are not on them as
+        they are on disk. Nothing is enrolled.
+        """
+        ...
+
+    def unfinished(self, scope: VerifyScope, *, most: int) -> Listed:
+        """Give the files of a scope that are on the books and not stored, each with the reason."""
+        ...
+
+    def begin_verification(self, scope: VerifyScope) -> tuple[int, int]:
+        """Take note of all stored objects of a scope; give how many, and their bytes."""
+        ...
+
+    def add_verify_listed(self, objects: Sequence[ListedObject]) -> None:
+        """Take in some thousand objects of a listing, to be compared."""
+        ...
+
+    def compare_listed(self) -> None:
+        """Compare what was listed with what is known: size and ETag."""
+        ...
+
+    def doubtful(self, *, after: int, most: int) -> list[VerifiedObject]:
+        """Give the next objects, by number, that are not known to be the same."""
+        ...
+
+    def pick(self, most: int) -> None:
+        """Choose so many of the objects by chance, for a closer look."""
+        ...
+
+    def picked(self, *, after: int, most: int) -> list[VerifiedObject]:
+        """Give the next objects, by number, that were picked."""
+        ...
+
+    def note_findings(self, method: CheckMethod, findings: Sequence[tuple[int, Finding]]) -> None:
+        """Note what was found out about objects, by their numbers."""
+        ...
+
+    def give_up(self, reason: str, *, picked_but_by: CheckMethod | None = None) -> None:
+        """Note why the objects that have no result have none; with `picked_but_by`, also that
+        those which were picked and not verified by this method have none.
+        """
+        ...
+
+    def end_verification(self, scope: VerifyScope, *, most: int) -> VerifyResult:
+        """Write down for good what was found, and give what it came to."""
+        ...
+
+    def extra_objects(self, scope: VerifyScope, *, most: int) -> tuple[int, list[ExtraObject]]:
+        """Count the listed objects that no delivery of the destination knows; give the first."""
         ...

@@ -58,7 +58,7 @@ class Store:
     def preflight(self, prefix):
         return ()
 
-    def store(self, content, object_key, stop, *, sender=None, journal=None):
+    def store(self, content, object_key, stop, *, sender=None, journal=None, look_first=False):
         self.calls += 1
         if self.calls <= len(self.gates):
             assert self.gates[self.calls - 1].wait(PATIENCE_SECONDS)

@@ -18,6 +18,7 @@ VERBS = {
     "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
     "resume": ("sensordrop.cli.resume", "Let uploads go on that were paused."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
+    "verify": ("sensordrop.cli.verify", "Compare what is stored with the ledger and the disk."),
     "version": ("sensordrop.cli.version", "Say which version this is."),
 }
 """Every verb with its module and what it is for, sorted. A module's verb is named `command`."""

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sensordrop.config import ConfigurationError, DaemonConfig, default_path, load
+from sensordrop.config import ConfigurationError, DaemonConfig, DeliveryConfig, default_path, load
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.exits import Exit
 from sensordrop.local import local_folder
@@ -34,6 +34,8 @@ class Place:
     """Where an embedded PostgreSQL lives."""
     station: str | None
     """None where no configuration says it: then all stations are shown."""
+    deliveries: tuple[DeliveryConfig, ...] = ()
+    """What is configured beside the ledger; none where it is named by --local or --database alone."""
 
 
 def place_options(function: Function) -> Function:
@@ -77,7 +79,7 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
             for problem in error.problems:
                 click.echo(str(problem), err=True)
             sys.exit(Exit.USAGE)
-        return place_of(configuration.daemon)
+        return replace(place_of(configuration.daemon), deliveries=configuration.deliveries)
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     try:
         configuration, _ = load(

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -77,6 +78,7 @@ def as_told(delivery: DeliveryCounts) -> dict[str, Any]:
         "reason": reason,
         "counts": {name: counts[name] for name in COUNTED},
         "bytes": {"pending": sizes.get("pending", 0), "uploaded": sizes.get("uploaded", 0)},
+        "mismatches": delivery.mismatches,
         "session": None
         if delivery.session_id is None or delivery.session_started_at is None
         else {
@@ -116,6 +118,11 @@ def _show(deliveries: Sequence[DeliveryCounts]) -> None:
                  for at, number in enumerate(numbers)]  # fmt: skip
         state = told["state"] if delivery.daemon_alive or not delivery.enabled else "not running"
         table.add_row(Text(printable(told["name"])), state, *cells)
+        if delivery.mismatches:
+            reasons.append(
+                f"{printable(told['name'])}: {delivery.mismatches:,} stored objects are missing or "
+                f"different in the bucket: sensordrop verify --delivery {quote(told['name'])}"
+            )
         if told["reason"]:
             reasons.append(f"{printable(told['name'])}: {printable(told['reason'])}")
     Console(file=sys.stdout, highlight=False).print(table)

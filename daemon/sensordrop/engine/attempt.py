@@ -123,7 +123,16 @@ def attempt(
         outcome = trial.begin()
         if outcome is not None:
             return outcome
-        return trial.judge(store(trial.file, trial.key, stop, sender=sender, journal=journal))
+        return trial.judge(
+            store(
+                trial.file,
+                trial.key,
+                stop,
+                sender=sender,
+                journal=journal,
+                look_first=claim.listed,
+            )
+        )
     except FailureError as error:
         return trial.judge(Failed(failure=error.failure))
     except InterruptedAttemptError:

@@ -17,12 +17,15 @@ from sensordrop.core.keys import path_text
 from sensordrop.core.model import Fingerprint, Sighting
 from sensordrop.core.selection import KIND_BY_EXTENSION
 from sensordrop.core.settle import NANOSECONDS
+from sensordrop.core.verification import Problem
 from sensordrop.ports import (
     EnrollResult,
     EnrollRules,
+    Listed,
     ListingChunk,
     ProbePath,
     SettledSighting,
+    VerifyScope,
 )
 
 COPY_BYTES = 256 * 1024
@@ -86,6 +89,32 @@ class Enrollment:
             )
         return self._enroll(
             delivery_id, rules, wall_ns=wall_ns, most_unsettled=len(settled) or 1, singly=True
+        )
+
+    def unaccounted(
+        self,
+        scope: VerifyScope,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        wall_ns: int,
+        most: int,
+    ) -> Listed:
+        """Find what is on disk and not on the books as it is; see `ports.VerifyLedger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("make_listing_tables"))
+            cursor.copy_expert(query("copy_listing"), _ChunkReader(iter(chunks)), COPY_BYTES)
+            cursor.execute("ANALYZE listing")
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("compare_listing"),
+                {**_rule_parameters(scope.delivery_id, rules, wall_ns), "one_by_one": AsIs("")},
+            )
+            cursor.execute(query("unaccounted"), {"sensor": scope.sensor, "most": most})
+            rows = cursor.fetchall()
+        return Listed(
+            problems=tuple(Problem(path=path, reason=reason) for path, reason, _ in rows),
+            count=rows[0][2] if rows else 0,
         )
 
     def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:

@@ -40,7 +40,8 @@ class ListedObjects:
     def add_listed(self, listing: ObjectListing, objects: Sequence[ListedObject]) -> None:
         """Take in objects of a listing; see `ports.Ledger.add_listed`."""
         rows = b"".join(
-            b"\\\\x%s\t%d\t%s\n" % (key_digest(o.key).hex().encode(), o.size_bytes, _text(o.etag))
+            b"\\\\x%s\t%d\t%s\n"
+            % (key_digest(o.key).hex().encode(), o.size_bytes, copy_text(o.etag))
             for o in objects
         )
         with self._connections.transaction() as cursor:
@@ -69,7 +70,7 @@ def key_digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:KEY_DIGEST_BYTES]
 
 
-def _text(value: str) -> bytes:
+def copy_text(value: str) -> bytes:
     """Write a stranger's text for COPY."""
     plain = value.replace("\0", "").encode("utf-8", "backslashreplace")
     return (

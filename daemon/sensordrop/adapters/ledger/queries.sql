@@ -723,6 +723,226 @@ WHERE listing_id = %(listing_id)s
 UPDATE object_listings SET completed_at = clock_timestamp(), objects = %(objects)s
 WHERE id = %(listing_id)s;
 
+-- name: unaccounted
+-- Gives the files that a listing has and the books have not, or have otherwise. Read after
+-- compare_listing; nothing is enrolled.
+SELECT path,
+       CASE verdict
+           WHEN 'new' THEN 'it is on disk and not on the books: not stored'
+           WHEN 'back' THEN 'it had vanished and is on disk again: not stored'
+           WHEN 'different' THEN 'it is waiting to be stored, and is on disk with other times or size'
+           ELSE 'it changed on disk after it was stored'
+       END,
+       count(*) OVER ()
+FROM work
+WHERE reason IS NULL AND (%(sensor)s::text IS NULL OR sensor = %(sensor)s)
+ORDER BY n LIMIT %(most)s;
+
+-- name: deliveries_to_verify
+-- Gives the deliveries of a station (or of all), or the one that a session is of.
+SELECT d.id, d.name, t.name, d.retired_at IS NOT NULL, x.endpoint_url, x.bucket_name, d.s3_prefix,
+       d.local_directory, s.last_sweep_ended_at IS NOT NULL, s.last_sweep_complete,
+       s.last_sweep_problem
+FROM deliveries AS d
+JOIN destinations AS x ON x.id = d.destination_id
+LEFT JOIN stations AS t ON t.id = d.station_id
+LEFT JOIN delivery_status AS s ON s.delivery_id = d.id
+WHERE CASE WHEN %(session_id)s::bigint IS NOT NULL
+           THEN d.id = (SELECT delivery_id FROM sync_sessions WHERE id = %(session_id)s)
+           ELSE d.retired_at IS NULL
+                AND (%(station)s::text IS NULL OR d.shared OR t.name = %(station)s)
+      END
+ORDER BY d.name, d.id;
+
+-- name: unfinished_files
+-- Gives the current files of a scope that are not stored. One that vanished is passed over if a
+-- file of the same name and size is stored: its folder was renamed.
+WITH scope AS (
+    SELECT f.id, f.path, f.state, f.reason, f.size_bytes, f.is_current
+    FROM file_uploads AS f JOIN sensors AS s ON s.id = f.sensor_id
+    WHERE f.delivery_id = %(delivery_id)s AND f.is_current
+      AND f.state IN ('pending', 'failed', 'vanished')
+      AND (%(session_id)s::bigint IS NULL OR f.session_id = %(session_id)s)
+      AND (%(sensor)s::text IS NULL OR s.serial = %(sensor)s)
+), unfinished AS (
+    SELECT id, path,
+           CASE state WHEN 'failed' THEN 'quarantined: ' || coalesce(reason, 'no reason is kept')
+                      ELSE 'it is waiting to be stored' END AS reason
+    FROM scope WHERE state <> 'vanished'
+    UNION ALL
+    SELECT v.id, v.path, 'it left the folder before it was stored; if it is still on the card, copy it again'
+    FROM scope AS v
+    WHERE v.state = 'vanished'
+      AND NOT EXISTS (
+          SELECT 1 FROM stored_objects AS o
+          WHERE o.delivery_id = %(delivery_id)s AND o.size_bytes = v.size_bytes
+            AND split_part(o.path, '/', -1) = split_part(v.path, '/', -1))
+)
+SELECT path, reason, count(*) OVER () FROM unfinished ORDER BY id LIMIT %(most)s;
+
+-- name: make_verify_tables
+-- Makes this connection's private tables: the objects that must be there, and what was listed.
+CREATE TEMP TABLE IF NOT EXISTS verify_files (
+    n           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    upload_id   bigint,
+    key_digest  bytea,
+    picked      boolean NOT NULL DEFAULT false,
+    method      text,
+    result      text,
+    reason      text
+);
+CREATE TEMP TABLE IF NOT EXISTS verify_listed
+    (key text, key_digest bytea, size_bytes bigint, etag text);
+TRUNCATE verify_files RESTART IDENTITY;
+TRUNCATE verify_listed;
+
+-- name: fill_verify_files
+-- Takes note of all stored objects of a scope; gives how many, and their bytes.
+WITH known AS (
+    SELECT o.upload_id, o.object_key, o.size_bytes
+    FROM stored_objects AS o JOIN sensors AS s ON s.id = o.sensor_id
+    WHERE o.delivery_id = %(delivery_id)s
+      AND (%(session_id)s::bigint IS NULL OR o.session_id = %(session_id)s)
+      AND (%(sensor)s::text IS NULL OR s.serial = %(sensor)s)
+), filled AS (
+    INSERT INTO verify_files (upload_id, key_digest)
+    SELECT upload_id, substring(sha256(convert_to(object_key, 'UTF8')) FOR 16)
+    FROM known ORDER BY upload_id
+)
+SELECT count(*), coalesce(sum(size_bytes), 0)::bigint FROM known;
+
+-- name: copy_verify_listed
+-- Takes in some thousand objects of a listing, with their keys.
+COPY verify_listed (key, key_digest, size_bytes, etag) FROM STDIN;
+
+-- name: compare_listed
+-- Compares size and ETag as listed with what the store said when the object was stored.
+UPDATE verify_files AS v SET method = 'listing', result = c.result, reason = c.reason
+FROM (
+    SELECT w.n,
+           CASE WHEN l.key_digest IS NULL THEN 'missing'
+                WHEN l.size_bytes <> f.size_bytes THEN 'different'
+                WHEN coalesce(f.etag, '') = '' OR l.etag = '' THEN NULL
+                WHEN lower(l.etag) <> lower(f.etag) THEN 'different'
+                ELSE 'same' END AS result,
+           CASE WHEN l.key_digest IS NULL THEN 'it is not in the bucket'
+                WHEN l.size_bytes <> f.size_bytes
+                THEN 'it has ' || l.size_bytes || ' bytes in the bucket, not ' || f.size_bytes
+                WHEN coalesce(f.etag, '') = '' OR l.etag = '' THEN NULL
+                WHEN lower(l.etag) <> lower(f.etag)
+                THEN 'its ETag in the bucket is ' || l.etag || '; when it was stored it was '
+                     || f.etag || ' (--download compares the bytes)'
+           END AS reason
+    FROM verify_files AS w
+    JOIN file_uploads AS f ON f.id = w.upload_id
+    LEFT JOIN verify_listed AS l ON l.key_digest = w.key_digest
+) AS c
+WHERE c.n = v.n;
+
+-- name: doubtful_objects
+-- Gives the next objects that are not known to be the same.
+SELECT v.n, o.id, o.delivery_id, o.path_bytes, o.path, o.object_key, o.size_bytes, o.sha256,
+       o.etag, o.checksum_sha256, o.is_current
+FROM (SELECT n, upload_id FROM verify_files
+      WHERE result IS DISTINCT FROM 'same' AND n > %(after)s ORDER BY n LIMIT %(most)s) AS v
+JOIN file_uploads AS o ON o.id = v.upload_id
+ORDER BY v.n;
+
+-- name: pick_objects
+-- Chooses some of the objects by chance.
+UPDATE verify_files AS v SET picked = true
+FROM (SELECT n FROM verify_files ORDER BY random() LIMIT %(most)s) AS chosen
+WHERE v.n = chosen.n;
+
+-- name: picked_objects
+-- Gives the next objects that were picked.
+SELECT v.n, o.id, o.delivery_id, o.path_bytes, o.path, o.object_key, o.size_bytes, o.sha256,
+       o.etag, o.checksum_sha256, o.is_current
+FROM (SELECT n, upload_id FROM verify_files
+      WHERE picked AND n > %(after)s ORDER BY n LIMIT %(most)s) AS v
+JOIN file_uploads AS o ON o.id = v.upload_id
+ORDER BY v.n;
+
+-- name: note_findings
+-- Notes what was found out about some objects.
+UPDATE verify_files AS v SET method = %(method)s, result = c.result, reason = c.reason
+FROM jsonb_to_recordset(%(findings)s) AS c (n bigint, result text, reason text)
+WHERE v.n = c.n;
+
+-- name: give_up_picked
+-- Takes back what was known of picked objects that could not be looked at as closely as was asked.
+UPDATE verify_files SET result = NULL, reason = %(reason)s
+WHERE picked AND method IS DISTINCT FROM %(method)s;
+
+-- name: give_up
+-- Notes why objects have no result.
+UPDATE verify_files SET reason = %(reason)s WHERE result IS NULL AND coalesce(reason, '') = '';
+
+-- name: verify_last
+-- Gives the last number of the objects under verification.
+SELECT coalesce(max(n), 0) FROM verify_files;
+
+-- name: record_checks
+-- Writes down for good what was found about a range of objects. Bytes that were found different
+-- stay so until they are read back again, or are gone.
+INSERT INTO object_checks AS k (upload_id, delivery_id, checked_at, method, result, reason)
+SELECT upload_id, %(delivery_id)s, now(), method::check_method, result::check_result,
+       CASE WHEN result <> 'same' THEN reason END
+FROM verify_files
+WHERE result IS NOT NULL AND n BETWEEN %(first)s AND %(last)s
+ON CONFLICT (upload_id) DO UPDATE
+SET checked_at = excluded.checked_at, method = excluded.method, result = excluded.result,
+    reason = excluded.reason
+WHERE NOT (k.result = 'different' AND k.method = 'read-back'
+           AND excluded.method <> 'read-back' AND excluded.result <> 'missing');
+
+-- name: verify_counts
+-- Counts what a verification came to: by method, and what stands against each object.
+SELECT count(*) FILTER (WHERE v.result IS NOT NULL AND v.method = 'listing'),
+       count(*) FILTER (WHERE v.result IS NOT NULL AND v.method = 'head'),
+       count(*) FILTER (WHERE v.result IS NOT NULL AND v.method = 'read-back'),
+       count(*) FILTER (WHERE v.result IS NOT NULL AND k.result = 'missing'),
+       count(*) FILTER (WHERE v.result IS NOT NULL AND k.result = 'different'),
+       count(*) FILTER (WHERE v.result IS NULL)
+FROM verify_files AS v LEFT JOIN object_checks AS k ON k.upload_id = v.upload_id;
+
+-- name: verify_problems
+-- Gives the objects that are missing or different, or could not be verified.
+SELECT f.path,
+       CASE WHEN v.result IS NULL
+            THEN 'it could not be verified: ' || coalesce(v.reason, 'nobody looked')
+            WHEN k.method::text <> v.method
+            THEN k.reason || ' (found on ' || to_char(k.checked_at, 'YYYY-MM-DD')
+                 || '; only --download can find it well again)'
+            ELSE k.reason END
+FROM verify_files AS v
+JOIN file_uploads AS f ON f.id = v.upload_id
+LEFT JOIN object_checks AS k ON k.upload_id = v.upload_id
+WHERE v.result IS NULL OR k.result <> 'same'
+ORDER BY v.n LIMIT %(most)s;
+
+-- name: extra_objects
+-- Gives listed objects that no file of the destination is known to be stored as, or on its way to.
+SELECT l.key, l.size_bytes, count(*) OVER ()
+FROM verify_listed AS l
+WHERE NOT EXISTS (
+    SELECT 1 FROM (
+        SELECT substring(sha256(convert_to(f.object_key, 'UTF8')) FOR 16) AS key_digest
+        FROM file_uploads AS f
+        JOIN deliveries AS d ON d.destination_id = f.destination_id
+        WHERE d.id = %(delivery_id)s AND f.object_key IS NOT NULL
+        UNION ALL
+        SELECT substring(sha256(convert_to(
+                   CASE d.s3_prefix WHEN '' THEN f.path ELSE d.s3_prefix || '/' || f.path END,
+                   'UTF8')) FOR 16)
+        FROM upload_queue AS q
+        JOIN file_uploads AS f ON f.id = q.upload_id
+        JOIN deliveries AS d ON d.id = f.delivery_id
+        WHERE q.delivery_id = %(delivery_id)s
+    ) AS known
+    WHERE known.key_digest = l.key_digest)
+ORDER BY l.key LIMIT %(most)s;
+
 -- name: lock_delivery
 -- One program at a time ends sessions and marks files gone in a delivery.
 SELECT pg_advisory_xact_lock(hashtext('sensordrop.delivery'), %(delivery_id)s::int);
@@ -863,6 +1083,8 @@ SELECT d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,
               GROUP BY u.state) AS t) AS counts,
        (SELECT count(*) FROM upload_queue AS q
         WHERE q.delivery_id = d.id AND q.next_at = 'infinity') AS uploading,
+       (SELECT count(*) FROM object_checks AS k
+        WHERE k.delivery_id = d.id AND k.result <> 'same') AS mismatches,
        n.id AS session_id, n.started_at AS session_started_at,
        EXISTS (SELECT 1 FROM daemons AS b
                WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'

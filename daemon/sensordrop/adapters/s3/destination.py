@@ -41,6 +41,7 @@ from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import Receipt, StoreCheck
+from sensordrop.core.verification import FoundObject
 from sensordrop.ports import (
     Content,
     DigestPlan,
@@ -73,6 +74,7 @@ class _Means:
     stop: StopFlag
     sender: Sender | None
     journal: PartsJournal | None
+    look_first: bool = False
 
 
 class S3Destination:
@@ -106,11 +108,15 @@ class S3Destination:
         *,
         sender: Sender | None = None,
         journal: PartsJournal | None = None,
+        look_first: bool = False,
     ) -> Stored | AlreadyStored:
         """See `Destination.store`."""
         self._check_size(content, object_key)
         means = _Means(
-            stop=stop, sender=sender if self._wire is not None else None, journal=journal
+            stop=stop,
+            sender=sender if self._wire is not None else None,
+            journal=journal,
+            look_first=look_first,
         )
         stored = self._store_under(content, object_key, means, conflict=False)
         if stored is not None:
@@ -154,6 +160,19 @@ class S3Destination:
         """See `Destination.list_page`."""
         return list_page(self._bucket, self._settings.bucket_name, prefix, token)
 
+    def look(self, object_key: str) -> FoundObject | None:
+        """See `Destination.look`."""
+        facts = self._bucket.head(object_key)
+        if facts is None:
+            return None
+        return FoundObject(
+            size_bytes=facts.size_bytes, etag=facts.etag, checksum_sha256=facts.checksum_sha256
+        )
+
+    def read_back(self, object_key: str, stop: StopFlag) -> tuple[bytes, int] | None:
+        """See `Destination.read_back`."""
+        return self._bucket.read_back(object_key, stop)
+
     def preflight(self, prefix: str) -> list[Check]:
         """See `Destination.preflight`. What is seen of the store is used from then on."""
         settings = self._settings
@@ -183,7 +202,8 @@ class S3Destination:
         """Get the content under exactly this key; None if other content is there."""
         if means.stop.is_set():
             raise InterruptedAttemptError
-        facts = self._bucket.head(key) if self._looks_first(content) else None
+        look = means.look_first or self._looks_first(content)
+        facts = self._bucket.head(key) if look else None
         if facts is None:
             receipt = self._send(content, key, means, conflict=conflict)
             if receipt is not None:

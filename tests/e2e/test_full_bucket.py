@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from between import GoBetween
 from daemon import age, drop_files
 
-FILES = 5_000
 
-
+@pytest.mark.parametrize(("engine", "count"), [("curl", 5_000), ("boto3", 1_200)])
 def test_a_new_ledger_on_a_full_bucket_sends_nothing_and_looks_once_at_each_file(
-    station, moto, tmp_path
+    station, moto, tmp_path, engine, count
 ):
-    files = {f"S{n % 7}/{n:05d}.wav": b"recording %d" % n for n in range(FILES)}
+    files = {f"S{n % 7}/{n:05d}.wav": b"recording %d" % n for n in range(count)}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda item: station.bucket.put(f"C1/{item[0]}", item[1]), files.items()))
     with GoBetween(moto.endpoint_url) as between:
-        station.delivery(endpoint_url=between.endpoint_url, max_workers=8)
+        station.delivery(endpoint_url=between.endpoint_url, max_workers=8, engine=engine)
         daemon = station.start()
         listed = daemon.wait_for_log("objects_listed", delivery="card")
-        assert listed["objects"] == FILES
+        assert listed["objects"] == count
         assert [p["message"] for p in daemon.logs("listing_progress")] == []
         incoming = tmp_path / "incoming"
         drop_files(incoming, files)
@@ -29,12 +29,12 @@ def test_a_new_ledger_on_a_full_bucket_sends_nothing_and_looks_once_at_each_file
             folder.rename(station.drop / folder.name)
         skipped = dict.fromkeys(files, "skipped")
         station.wait_for(
-            lambda: station.delivery_status()["counts"]["skipped"] == FILES,
+            lambda: station.delivery_status()["counts"]["skipped"] == count,
             what="all are skipped",
             seconds=240,
         )
         assert station.ledger.states() == skipped
         assert [p for p in between.puts() if "/C1/" in p] == []
         looks = [r for r in between.requests if r.method == "HEAD" and "/C1/" in r.path]
-        assert len(looks) == FILES, "what is listed is looked at once, and not tried first"
+        assert len(looks) == count, "what is listed is looked at once, and not tried first"
         assert daemon.stop() == 0
