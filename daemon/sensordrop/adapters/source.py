@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from sensordrop.core.failure import (
     Failure,
@@ -243,8 +243,8 @@ class OpenedFile:
         if self._memory is not None:
             yield io.BytesIO(self._memory)
             return
-        with io.BufferedReader(_Reader(self._descriptor, self._path), READ_BYTES) as reader:
-            yield reader
+        # Without a buffer: whoever reads a large file takes large blocks, and each copy costs.
+        yield cast(BinaryIO, _Reader(self._descriptor, self._path))
 
 
 class _Hashes:
@@ -323,6 +323,17 @@ class _Reader(io.RawIOBase):
             offset += os.fstat(self._descriptor).st_size
         self._at = max(0, offset)
         return self._at
+
+    def read(self, amount: int = -1) -> bytes:
+        """Give at most so many bytes; b'' at the end."""
+        if amount < 0:
+            return super().read()
+        try:
+            block = os.pread(self._descriptor, amount, self._at)
+        except OSError as error:
+            raise classified(error, self._path, "read") from error
+        self._at += len(block)
+        return block
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         try:

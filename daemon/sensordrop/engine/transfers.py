@@ -8,8 +8,10 @@ up the small ones.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
@@ -20,11 +22,13 @@ from sensordrop.engine.delivery import AttemptStop, Delivery
 from sensordrop.engine.lane_thread import LaneThread
 from sensordrop.engine.turnstile import Turnstile
 from sensordrop.engine.workers import Done, WorkerPool, failed_by_a_bug
-from sensordrop.ports import HttpAnswer, Lane, PartsJournal, QuickSteps, StopFlag
+from sensordrop.ports import Flight, HttpAnswer, Lane, PartsJournal, QuickSteps, StopFlag
 
 LANE_BYTES = 4 * 1024 * 1024
 """Files up to this size go through the small files' lane: hashing them takes milliseconds."""
 
+LARGE_LANES = 2
+"""Threads that send large files: one alone would have to encrypt everything on one core."""
 HAND_OVER_SECONDS = 0.01
 """How long an outcome waits for others while transfers run."""
 
@@ -35,6 +39,26 @@ class _Transfer:
     steps: QuickSteps
     ticket: int = -1
     """Of the request that is running."""
+
+
+class _Lanes:
+    """The lanes of large files as one sender: attempts take them in turn."""
+
+    def __init__(self, lanes: Iterable[LaneThread]) -> None:
+        self._lanes = list(lanes)
+        self._turn = itertools.count()
+
+    def flight(self, stop: StopFlag) -> AbstractContextManager[Flight]:
+        """See `ports.Sender`."""
+        return self._lanes[next(self._turn) % len(self._lanes)].flight(stop)
+
+    def begin(self) -> None:
+        for lane in self._lanes:
+            lane.begin()
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            lane.close()
 
 
 class TransferPool:
@@ -54,7 +78,15 @@ class TransferPool:
         self._turnstile = Turnstile(size)
         self.backlog = size
         self._small = LaneThread(make_lane(size), name="transfers", most=size, abandon=abandon)
-        self._large = LaneThread(make_lane(size), name="parts", most=size, abandon=abandon)
+        self._large = _Lanes(
+            LaneThread(
+                make_lane(size),
+                name=f"parts-{number}",
+                most=max(1, size // LARGE_LANES),
+                abandon=abandon,
+            )
+            for number in range(LARGE_LANES)
+        )
         self._workers = WorkerPool(
             size,
             abandon,
