@@ -24,9 +24,11 @@ from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of
+from sensordrop.config.kinds import share_of
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.selection import Selection
+from sensordrop.engine.auditor import Auditor
 from sensordrop.engine.controls import ControlDesk
 from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
@@ -367,6 +369,17 @@ class Daemon:
             Service(name="tidier", run=tidier.run, wake=tidier.wake),
             Service(name="controls", run=desk.run, wake=desk.wake),
         ]
+        share = share_of(self._configuration.daemon.audit_share_per_day)
+        if share:
+            auditor = Auditor(
+                ledger=self._ledger,
+                clock=self._clock,
+                deliveries=deliveries,
+                daemon_id=self._daemon_id,
+                share_per_day=share,
+                close_thread=self._ledger.close_own,
+            )
+            services.append(Service(name="auditor", run=auditor.run, wake=auditor.wake))
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
             services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))

@@ -1166,3 +1166,28 @@ class VerifyLedger(Protocol):
     def extra_objects(self, scope: VerifyScope, *, most: int) -> tuple[int, list[ExtraObject]]:
         """Count the listed objects that no delivery of the destination knows; give the first."""
         ...
+
+    # --- the audit ---
+
+    def audit_step(
+        self, daemon_id: int, delivery_ids: Sequence[int], *, share_per_day: float, most: int
+    ) -> AuditStep:
+        """Say what the audit of this program's station has to look at now: of the deliveries
+        named, the objects that come next and were not verified since this round began.
+        """
+        ...
+
+    def note_audit(
+        self,
+        daemon_id: int,
+        checked: Sequence[Checked],
+        *,
+        position: int | None,
+        round_over: bool,
+        used_seconds: float,
+    ) -> set[int]:
+        """Write down what was looked at and how far the walk has come (None: no further), and that
+        the share of so much time was used. Gives the uploads whose objects are newly missing or
+        different.
+        """
+        ...

@@ -244,3 +244,38 @@ def test_the_secret_is_never_shown(stored, moto):
     stored.environment["AWS_ACCESS_KEY_ID"] = "wrong"
     done = stored.sensordrop("verify", "--json")
     assert os.environ.get("AWS_SECRET_ACCESS_KEY", moto.secret_key) not in done.stdout + done.stderr
+
+
+# --- the daemon's own audit ---------------------------------------------------------------
+
+
+def test_the_daemon_finds_what_is_missing_by_itself(station):
+    station.configure(audit_share_per_day="100%")
+    drop_files(station.drop, FILES)
+    age(station.drop)
+    station.start()
+    station.wait_for_states(dict.fromkeys(FILES, "uploaded"))
+    station.wait_for(
+        lambda: station.ledger.rows("SELECT 1 FROM audit_rounds"), what="the audit has begun"
+    )
+    content = FILES["S1/a.wav"]
+    delete(station, "C1/S1/a.wav")
+    station.ledger.rows(
+        "UPDATE audit_rounds SET used_until = now() - interval '1 day', began_at = now() RETURNING 1"
+    )
+    told = station.daemon.wait_for_log("object_missing", seconds=180)
+    assert (told["level"], told["path"], told["delivery"]) == ("error", "S1/a.wav", "card")
+    station.wait_for(lambda: len(checks(station)) == len(FILES), what="all are looked at")
+    assert checks(station)["S1/a.wav"] == ("head", "missing")
+    assert station.delivery_status()["mismatches"] == 1
+    station.bucket.put("C1/S1/a.wav", content)
+    assert verify(station)[0] == 0
+    assert station.delivery_status()["mismatches"] == 0
+
+
+def test_the_audit_can_be_switched_off(station):
+    station.configure(audit_share_per_day=0)
+    station.start()
+    station.wait_for_sweep()
+    assert station.daemon.stop() == 0
+    assert station.ledger.rows("SELECT 1 FROM audit_rounds") == []

@@ -282,3 +282,19 @@ def test_importing_the_configuration_imports_nothing_heavy():
     loaded = set(done.stdout.decode().split())
     assert "pydantic" in loaded
     assert not loaded & {"boto3", "botocore", "psycopg2", "watchdog", "rich", "click"}
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [("1%", "1%"), ("0.50 %", "0.5%"), (0, "0%"), ("0%", "0%"), ("100%", "100%")],
+)
+def test_the_audits_share_is_a_percentage(written, becomes):
+    found = DaemonConfig(audit_share_per_day=written).audit_share_per_day
+    assert found == becomes
+    assert DaemonConfig(audit_share_per_day=found).audit_share_per_day == becomes
+
+
+@pytest.mark.parametrize("written", [1, "1", 0.01, "101%", "-1%", "many", "%", True])
+def test_a_share_without_its_sign_is_not_guessed_at(written):
+    with pytest.raises(ValidationError):
+        DaemonConfig(audit_share_per_day=written)

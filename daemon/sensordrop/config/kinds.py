@@ -188,6 +188,32 @@ class Number(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Share(Kind):
+    """A share in percent. It stays text, so that 1 is never taken for all."""
+
+    expected: ClassVar[str] = "a share from 0% to 100%, such as 1% or 0.5%"
+
+    def read(self, value: object) -> str:
+        """Read it."""
+        text = text_of(value)
+        if text in ("0", "0.0"):
+            return "0%"
+        number = text.removesuffix("%").strip()
+        if (
+            not text.endswith("%")
+            or not _DECIMAL.fullmatch(number)
+            or not 0 <= float(number) <= 100
+        ):
+            raise NotExpectedError(f"did you mean '{text}%'?" if _DECIMAL.fullmatch(text) else "")
+        return f"{float(number):.12g}%"
+
+
+def share_of(text: str) -> float:
+    """Give the number that a share in percent is, from 0 to 1."""
+    return float(text.removesuffix("%")) / 100
+
+
+@dataclass(frozen=True, slots=True)
 class ByteCount(Kind):
     """A number of bytes, written with or without a unit."""
 

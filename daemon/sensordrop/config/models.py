@@ -30,6 +30,7 @@ from sensordrop.config.kinds import (
     Kind,
     Number,
     OneOf,
+    Share,
     Text,
     TrueOrFalse,
     WholeNumber,
@@ -195,6 +196,14 @@ class DaemonConfig(_Settings):
         str | None,
         Setting(BandwidthLimit(), "Limit of all uploads together." + _TIMETABLE, default="`off`"),
     ] = None
+    audit_share_per_day: Annotated[
+        str,
+        Setting(
+            Share(),
+            "The share of all stored objects that is looked at each day, whether they are still "
+            "there and as they were. `0` switches it off.",
+        ),
+    ] = "1%"
 
 
 class DeliveryConfig(_Settings):

@@ -943,6 +943,67 @@ WHERE NOT EXISTS (
     WHERE known.key_digest = l.key_digest)
 ORDER BY l.key LIMIT %(most)s;
 
+-- name: begin_audit
+-- Makes the row of a station's audit when it begins for the first time.
+INSERT INTO audit_rounds (station_id) SELECT station_id FROM daemons WHERE id = %(daemon_id)s
+ON CONFLICT (station_id) DO NOTHING;
+
+-- name: audit_round
+-- Says how far a station's audit is, for how long its share was not used, how many objects its
+-- deliveries have by the kept counts, and up to which upload a round goes.
+SELECT r.began_at, r.position, extract(epoch FROM now() - r.used_until)::float8,
+       (SELECT coalesce(sum(u.files), 0)::bigint
+        FROM (SELECT files FROM file_counts
+              WHERE delivery_id = ANY(%(delivery_ids)s) AND state IN ('uploaded', 'skipped')
+              UNION ALL
+              SELECT files FROM counter_deltas
+              WHERE delivery_id = ANY(%(delivery_ids)s) AND state IN ('uploaded', 'skipped')
+             ) AS u),
+       (SELECT coalesce(max(id), 0) FROM file_uploads)
+FROM audit_rounds AS r
+WHERE r.station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s);
+
+-- name: audit_objects
+-- Gives the next objects of a range that were not verified since the round began. That an object
+-- was stored counts as verified.
+SELECT o.upload_id, o.delivery_id, o.path_bytes, o.path, o.object_key, o.size_bytes, o.sha256,
+       o.etag, o.checksum_sha256, o.is_current
+FROM stored_objects AS o
+LEFT JOIN object_checks AS k ON k.upload_id = o.upload_id
+WHERE o.upload_id BETWEEN %(first)s AND %(last)s AND o.delivery_id = ANY(%(delivery_ids)s)
+  AND coalesce(k.checked_at, o.finished_at) < %(began_at)s
+ORDER BY o.upload_id LIMIT %(most)s;
+
+-- name: note_audited
+-- Writes down what the audit found, like record_checks; gives the uploads that were well before
+-- and are not any more.
+WITH checked AS (
+    SELECT * FROM jsonb_to_recordset(%(checks)s) AS c (
+        upload_id bigint, delivery_id bigint, method check_method, result check_result, reason text)
+), written AS (
+    INSERT INTO object_checks AS k (upload_id, delivery_id, checked_at, method, result, reason)
+    SELECT upload_id, delivery_id, now(), method, result, CASE WHEN result <> 'same' THEN reason END
+    FROM checked ORDER BY upload_id
+    ON CONFLICT (upload_id) DO UPDATE
+    SET checked_at = excluded.checked_at, method = excluded.method, result = excluded.result,
+        reason = excluded.reason
+    WHERE NOT (k.result = 'different' AND k.method = 'read-back'
+               AND excluded.method <> 'read-back' AND excluded.result <> 'missing')
+)
+SELECT c.upload_id FROM checked AS c
+LEFT JOIN object_checks AS before ON before.upload_id = c.upload_id
+WHERE c.result <> 'same' AND coalesce(before.result, 'same') = 'same';
+
+-- name: audit_went_on
+-- Notes how far the audit has come, and charges it to the daily share; at the end of a round the
+-- next one begins. No more than a day's share is ever kept.
+UPDATE audit_rounds
+SET position = CASE WHEN %(round_over)s THEN 0 ELSE coalesce(%(position)s, position) END,
+    began_at = CASE WHEN %(round_over)s THEN now() ELSE began_at END,
+    used_until = least(now(), greatest(used_until, now() - interval '1 day')
+                              + make_interval(secs => %(used_seconds)s))
+WHERE station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s);
+
 -- name: lock_delivery
 -- One program at a time ends sessions and marks files gone in a delivery.
 SELECT pg_advisory_xact_lock(hashtext('sensordrop.delivery'), %(delivery_id)s::int);

@@ -11,6 +11,7 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.listed import copy_text, key_digest
 from sensordrop.adapters.ledger.queries import query
+from sensordrop.core.audit import allowance
 from sensordrop.core.verification import (
     CheckMethod,
     ExtraObject,
@@ -19,6 +20,8 @@ from sensordrop.core.verification import (
     Problem,
 )
 from sensordrop.ports import (
+    AuditStep,
+    Checked,
     DeliveryToVerify,
     Listed,
     ListedObject,
@@ -27,6 +30,9 @@ from sensordrop.ports import (
     VerifyScope,
 )
 
+AUDIT_WINDOW = 5_000
+"""Rows that one step of the audit goes over at most, so that a step costs the same in a ledger of
+any size."""
 RECORD_ROWS = 20_000
 """Findings that are written down in one transaction: short enough to hold nobody up."""
 
@@ -157,6 +163,80 @@ class Verification:
             rows[0][2] if rows else 0,
             [ExtraObject(key=key, size_bytes=size) for key, size, _ in rows],
         )
+
+    # --- the audit ---
+
+    def audit_step(
+        self, daemon_id: int, delivery_ids: Sequence[int], *, share_per_day: float, most: int
+    ) -> AuditStep:
+        """Say what the audit has to look at now; see `ports.VerifyLedger.audit_step`."""
+        parameters = {"daemon_id": daemon_id, "delivery_ids": list(delivery_ids)}
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("begin_audit"), parameters)
+            cursor.execute(query("audit_round"), parameters)
+            row = cursor.fetchone()
+            assert row is not None, "begin_audit makes the row"
+            began_at, position, elapsed_seconds, stored, last = row
+            allowed = allowance(
+                elapsed_seconds=elapsed_seconds, stored=stored, share_per_day=share_per_day
+            )
+            wanted = min(most, int(allowed))
+            if not wanted:
+                return AuditStep(allowance=allowed, stored=stored)
+            cursor.execute(
+                query("audit_objects"),
+                {
+                    **parameters,
+                    "began_at": began_at,
+                    "first": position + 1,
+                    "last": position + AUDIT_WINDOW,
+                    "most": wanted,
+                },
+            )
+            objects = [known_object(each) for each in cursor.fetchall()]
+        reached = position + AUDIT_WINDOW if len(objects) < wanted else objects[-1].upload_id
+        return AuditStep(
+            allowance=allowed,
+            stored=stored,
+            objects=objects,
+            position=reached,
+            round_over=reached >= last,
+        )
+
+    def note_audit(
+        self,
+        daemon_id: int,
+        checked: Sequence[Checked],
+        *,
+        position: int | None,
+        round_over: bool,
+        used_seconds: float,
+    ) -> set[int]:
+        """Write down what the audit looked at; see `ports.VerifyLedger.note_audit`."""
+        rows = [
+            {
+                "upload_id": each.known.upload_id,
+                "delivery_id": each.known.delivery_id,
+                "method": each.method.value,
+                "result": each.finding.result.value,
+                "reason": each.finding.reason,
+            }
+            for each in checked
+            if each.finding.result is not None
+        ]
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("note_audited"), {"checks": Json(rows)})
+            newly_bad = {row[0] for row in cursor.fetchall()}
+            cursor.execute(
+                query("audit_went_on"),
+                {
+                    "daemon_id": daemon_id,
+                    "position": position,
+                    "round_over": round_over,
+                    "used_seconds": used_seconds,
+                },
+            )
+        return newly_bad
 
     def _ask(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         with self._connections.transaction() as cursor:
