@@ -37,6 +37,19 @@ class LocalFolder:
         """The S3 server's objects as plain files, a folder for each bucket."""
         return self.path / "objects"
 
+    @property
+    def _remembered(self) -> Path:
+        """Where it is kept which folder is watched: the verbs are told only of this one."""
+        return self.path / "watched-folder"
+
+    def as_it_ran(self) -> LocalFolder:
+        """Give the folder with what `sensordropd --local` watched here last."""
+        try:
+            drop = Path(os.fsdecode(self._remembered.read_bytes()))
+        except OSError:
+            return self  # it never ran here
+        return LocalFolder(path=self.path, drop=drop)
+
     def overlap(self) -> str | None:
         """Say how the watched folder and this one lie in each other, or None if they don't.
 
@@ -57,6 +70,7 @@ class LocalFolder:
             folder.mkdir(parents=True, exist_ok=True)
         if self.drop == self.path / "drop":
             self.drop.mkdir(exist_ok=True)
+        self._remembered.write_bytes(os.fsencode(self.drop))
 
     def configuration(
         self, environ: Mapping[str, str], **flags: object

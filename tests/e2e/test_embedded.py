@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import random
 import shlex
 import shutil
 import signal
@@ -356,3 +357,19 @@ def test_an_ordinary_user_runs_all_of_it(as_nobody):
         assert local.wait_for_end() == 0, local.story()
         assert local.processes() == []
         assert rights(parent) == before
+
+
+def test_verbs_know_which_other_folder_is_watched(tmp_path):
+    """`--drop` is said to sensordropd alone; verify and doctor must look there too."""
+    card = tmp_path / "card"
+    digests = drop_files(card, {"950349/large.WAV": random.Random(1).randbytes(70 * 1024 * 1024)})
+    with ended(LocalDaemon(tmp_path, "--drop", str(card))) as local:
+        local.start()
+        local.wait_for_objects(under_prefix(digests))
+        wait_for_counts(local, uploaded=1)
+        verified = local.command("verify", "--source")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert "SAFE" in verified.stdout
+        looked = local.command("doctor")
+        assert looked.returncode == 0, looked.stdout + looked.stderr
+        assert str(card) in looked.stdout

@@ -51,7 +51,7 @@ class Rounds:
         self, *, config: Path | None, local: Path | None, database: str | None, stack: ExitStack
     ) -> None:
         self._config = config
-        self._local = None if local is None else local_folder(local)
+        self._local = None if local is None else local_folder(local).as_it_ran()
         self._database = database
         self._stack = stack
         self._store: LocalS3 | None = None

@@ -38,7 +38,7 @@ class VerifyRun:
         progress: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._local = None if local is None else local_folder(local)
+        self._local = None if local is None else local_folder(local).as_it_ran()
         self._database = database
         self._progress = progress
         self._store: LocalS3 | None = None

@@ -352,8 +352,22 @@ class InParts:
     def _checked(self, answer: Answer, upload: _Upload, pieces: Sequence[Piece]) -> SentInParts:
         """Compare the finished object with what was sent. Raises FailureError."""
         tried = self.bucket.tried("storing", self.object_key)
+        check = self._compared(answer, pieces, tried)
+        facts = self.bucket.head(self.object_key)
+        if facts is None:
+            raise FailureError(failure("busy", tried, "it does not show the object yet"))
+        if facts.size_bytes != self.content.size_bytes:
+            reason = f"the object has {facts.size_bytes} bytes, ours {self.content.size_bytes}"
+            raise FailureError(failure("checksum-mismatch", tried, reason))
+        # Some stores name another ETag from now on than the one that they answered.
+        shown = replace(answer, etag=facts.etag, opaque_etag=facts.opaque_etag)
+        if facts.etag != answer.etag:
+            self._compared(shown, pieces, tried)
+        return SentInParts(answer=shown, store_check=check)
+
+    def _compared(self, answer: Answer, pieces: Sequence[Piece], tried: str) -> StoreCheck:
         known = all(piece.md5 for piece in pieces)
-        check = verify(
+        return verify(
             answer,
             md5=self.content.md5 if known else None,
             sha256=None,  # the store's checksum of a multipart object is one of its parts' checksums
@@ -361,13 +375,6 @@ class InParts:
             checked=self.bucket.proof.checked,
             tried=tried,
         )
-        facts = self.bucket.head(self.object_key)
-        if facts is None:
-            raise FailureError(failure("busy", tried, "it does not show the object yet"))
-        if facts.size_bytes != self.content.size_bytes:
-            reason = f"the object has {facts.size_bytes} bytes, ours {self.content.size_bytes}"
-            raise FailureError(failure("checksum-mismatch", tried, reason))
-        return SentInParts(answer=answer, store_check=check)
 
     def _throw_away(self, upload: _Upload) -> None:
         try:
