@@ -153,7 +153,9 @@ def test_objects_that_are_not_as_dropped_are_named_and_fail_the_demo(tmp_path):
     assert code == 1, said
     assert "not in the bucket: SMA04512/SMA04512_Summary.txt" in said
     assert "in the bucket with other bytes: 24F319046052C9A1/CONFIG.TXT" in said
-    assert "nobody dropped it: C1/stranger.wav" in said
+    # The server may have listed the folder before, and then shows the stranger to nobody.
+    on_disk_alone = "not the same on disk as through S3: C1/stranger.wav"
+    assert "nobody dropped it: C1/stranger.wav" in said or on_disk_alone in said
     found = figures(said)
     assert (found["files"], found["missing"], found["different"]) == (len(DROPPED) - 2, 1, 1)
     assert of_folder(folder) == []

@@ -52,7 +52,7 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, "--version", message="sensordrop %(version)s")
 def app() -> None:
-    """Ask how deliveries stand, and prepare the ledger.
+    """See how uploads stand, check what is stored, and steer the daemon.
 
     The daemon itself is sensordropd.
     """
