@@ -755,28 +755,20 @@ WHERE CASE WHEN %(session_id)s::bigint IS NOT NULL
 ORDER BY d.name, d.id;
 
 -- name: unfinished_files
--- Gives the current files of a scope that are not stored. One that vanished is passed over if a
--- file of the same name and size is stored: its folder was renamed.
-WITH scope AS (
-    SELECT f.id, f.path, f.state, f.reason, f.size_bytes, f.is_current
+-- Gives the current files of a scope that are not stored. One that vanished is among them whatever
+-- else is stored: recorders on one schedule write files of one name, size and time.
+WITH unfinished AS (
+    SELECT f.id, f.path,
+           CASE f.state
+               WHEN 'failed' THEN 'quarantined: ' || coalesce(f.reason, 'no reason is kept')
+               WHEN 'vanished' THEN 'it left the folder before it was stored; if it is still on '
+                                    'the card, copy it again'
+               ELSE 'it is waiting to be stored' END AS reason
     FROM file_uploads AS f JOIN sensors AS s ON s.id = f.sensor_id
     WHERE f.delivery_id = %(delivery_id)s AND f.is_current
       AND f.state IN ('pending', 'failed', 'vanished')
       AND (%(session_id)s::bigint IS NULL OR f.session_id = %(session_id)s)
       AND (%(sensor)s::text IS NULL OR s.serial = %(sensor)s)
-), unfinished AS (
-    SELECT id, path,
-           CASE state WHEN 'failed' THEN 'quarantined: ' || coalesce(reason, 'no reason is kept')
-                      ELSE 'it is waiting to be stored' END AS reason
-    FROM scope WHERE state <> 'vanished'
-    UNION ALL
-    SELECT v.id, v.path, 'it left the folder before it was stored; if it is still on the card, copy it again'
-    FROM scope AS v
-    WHERE v.state = 'vanished'
-      AND NOT EXISTS (
-          SELECT 1 FROM stored_objects AS o
-          WHERE o.delivery_id = %(delivery_id)s AND o.size_bytes = v.size_bytes
-            AND split_part(o.path, '/', -1) = split_part(v.path, '/', -1))
 )
 SELECT path, reason, count(*) OVER () FROM unfinished ORDER BY id LIMIT %(most)s;
 
