@@ -15,6 +15,8 @@ from sensordrop.config import Configuration, Notice, load
 BUCKET = "sensordrop"
 PREFIX = "C1"
 DELIVERY = "drop"
+WATCHED = "watched-folder"
+"""Name of the file under the folder of `--local` that says which folder is watched."""
 RUNNING = "is running."
 """Part of what `sensordropd --local` prints once it is up; the demo waits for it."""
 
@@ -40,7 +42,7 @@ class LocalFolder:
     @property
     def _remembered(self) -> Path:
         """Where it is kept which folder is watched: the verbs are told only of this one."""
-        return self.path / "watched-folder"
+        return self.path / WATCHED
 
     def as_it_ran(self) -> LocalFolder:
         """Give the folder with what `sensordropd --local` watched here last."""

@@ -25,7 +25,7 @@ from sensordrop.adapters.processes import (
 from sensordrop.cli.demo_card import first_delivery, second_delivery
 from sensordrop.cli.demo_oracle import text_of
 from sensordrop.core.terminal import printable
-from sensordrop.local import LocalFolder
+from sensordrop.local import WATCHED, LocalFolder
 
 MARKER = ".made-by-sensordrop-demo"
 """Says that the folder is the demo's and, a path a line, what the demo drops into it. It is locked
@@ -34,7 +34,7 @@ LOG = "sensordropd.log"
 STOP_LIMIT_SECONDS = 90.0
 """Longest wait for a daemon to end: it has 30 s for itself, and then ends its servers."""
 PAUSE_SECONDS = 0.1
-_OURS = {MARKER, LOG, "drop", "objects", "state"}
+_OURS = {MARKER, LOG, WATCHED, "drop", "objects", "state"}
 
 
 class DemoError(Exception):
