@@ -130,6 +130,9 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
             place.config, directory=place.directory, started_by="sensordrop"
         ) as ledger:
             yield ledger
-    except (EmbeddedServerError, LedgerRefusedError, LedgerUnavailableError) as error:
+    except LedgerUnavailableError as error:
+        click.echo(f"{error} — check `database`, and that PostgreSQL is running", err=True)
+        sys.exit(Exit.NO_LEDGER)
+    except (EmbeddedServerError, LedgerRefusedError) as error:
         click.echo(str(error), err=True)
         sys.exit(Exit.NO_LEDGER)
