@@ -342,7 +342,10 @@ def test_a_folder_of_2000_files_that_is_moved_in_at_once_arrives(rclone_station)
     assert {row["path"]: row["digest"] for row in station.ledger.uploads()} == expected
     assert station.bucket.keys() == sorted(under_prefix(expected))
     assert station.daemon.logs("session_opened") != []
-    about_files = [line for line in station.daemon.logs() if "EK000" in str(line)]
+    # A store that fails once (this one answers 500 when two files want the same new folder) is
+    # told with the file it failed on as the example: a line about the store, not about files.
+    lines = [line for line in station.daemon.logs() if line["event"] != "breaker_opened"]
+    about_files = [line for line in lines if "EK000" in str(line)]
     assert about_files == [], "an operator does not want a line for each of 300,000 files"
     assert len(station.daemon.logs()) < 50
 
