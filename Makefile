@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
-WORKERS ?= 2
+# Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
+WORKERS ?= 4
 
 .PHONY: help setup demo lint format test test-ceph test-scale bench lock clean
 

@@ -258,7 +258,10 @@ def test_a_file_appended_to_again_and_again_ends_with_its_final_content_current(
         with file.open("ab") as writer:
             writer.write(b"fix number %d\n" % number)
         versions.append(file.read_bytes())
-        time.sleep(0.7 * QUIET_SECONDS if number else 2 * QUIET_SECONDS)
+        if number:
+            time.sleep(0.7 * QUIET_SECONDS)
+        else:
+            station.wait_for_states({path: "uploaded"})
     station.wait_for(
         lambda: (station.ledger.current(path) or {}).get("digest") == sha256(versions[-1]),
         what="the final content is current",

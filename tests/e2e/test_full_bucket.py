@@ -9,7 +9,7 @@ from between import GoBetween
 from daemon import age, drop_files
 
 
-@pytest.mark.parametrize(("engine", "count"), [("curl", 5_000), ("boto3", 1_200)])
+@pytest.mark.parametrize(("engine", "count"), [("curl", 2_500), ("boto3", 1_050)])
 def test_a_new_ledger_on_a_full_bucket_sends_nothing_and_looks_once_at_each_file(
     station, moto, tmp_path, engine, count
 ):
