@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
-.PHONY: help setup demo lint format test test-ceph test-scale bench lock clean
+.PHONY: help setup demo lint format test test-ceph test-metrics test-scale bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,12 +37,16 @@ format: setup ## Lay the code out anew.
 	$(BIN)/ruff format daemon tests bench
 	$(BIN)/ruff check --fix daemon tests bench
 
-test: setup ## All tests but the slow ones and those that need Ceph.
-	$(BIN)/pytest -m "not scale and not ceph" -n $(WORKERS) --dist loadscope
+test: setup ## All tests but the slow ones and those that need Ceph or Prometheus.
+	$(BIN)/pytest -m "not scale and not ceph and not prometheus" -n $(WORKERS) --dist loadscope
 
 test-ceph: setup ## The S3 tests against a real Ceph; as root installs its packages if they are missing.
 	tests/contract/install_ceph.sh
 	$(BIN)/pytest -m ceph tests/contract
+
+test-metrics: setup ## Metrics and alerts with a real Prometheus; as root installs it if it is missing.
+	tests/contract/install_prometheus.sh
+	$(BIN)/pytest -m prometheus
 
 test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale

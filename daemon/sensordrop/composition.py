@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,10 @@ from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
+from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.source import FolderSource
+from sensordrop.adapters.status_pages import StatusPages, pages
+from sensordrop.adapters.telemetry import CONTENT_TYPE, Exposition
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of
@@ -28,6 +33,8 @@ from sensordrop.config.kinds import share_of
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.selection import Selection
+from sensordrop.core.tally import StationTally
+from sensordrop.core.vitals import ConfigurationInForce, DiskSpace
 from sensordrop.engine.auditor import Auditor
 from sensordrop.engine.controls import ControlDesk
 from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
@@ -35,6 +42,7 @@ from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
 from sensordrop.engine.limits import STATION, Limits
 from sensordrop.engine.lister import Lister
+from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import Pauses
 from sensordrop.engine.scout import Scout
@@ -129,7 +137,9 @@ def binding_of(config: DeliveryConfig, local: LocalS3 | None) -> DeliveryBinding
     )
 
 
-def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
+def s3_settings(
+    config: DeliveryConfig, local: LocalS3 | None, requests: RequestTally | None = None
+) -> S3Settings:
     """Translate a delivery's keys into what the S3 adapter takes."""
     settings = S3Settings(
         bucket_name=config.bucket_name,
@@ -154,6 +164,7 @@ def s3_settings(config: DeliveryConfig, local: LocalS3 | None) -> S3Settings:
         read_timeout_seconds=config.stall_seconds,
         engine=config.engine,  # type: ignore[arg-type]
         store_check=config.store_check,  # type: ignore[arg-type]
+        requests=requests,
     )
     if local is None:
         return settings
@@ -173,15 +184,18 @@ def make_delivery(
     local: LocalS3 | None = None,
     book: CapabilityBook | None = None,
     throttle: Throttle | None = None,
+    *,
+    requests: RequestTally | None = None,
 ) -> Delivery:
     """Build a delivery with its folder, its finder and its destination.
 
-    `book`: what is seen of the stores, shared with other deliveries.
+    `book`: what is seen of the stores, shared with other deliveries; `requests`: where requests
+    to them are counted.
     """
     selection = Selection(
         include=config.include, exclude=config.exclude, extensions=config.extensions
     )
-    settings = s3_settings(config, local)
+    settings = s3_settings(config, local, requests)
     return Delivery(
         settings=DeliverySettings(
             name=config.name,
@@ -215,6 +229,10 @@ def make_delivery(
             destination=S3Destination(settings, book, throttle),
             make_finder=_finder_rule(config),
             listing_age_seconds=config.listing_age_seconds,
+            client=config.client,
+            project=config.project,
+            cycle=config.cycle,
+            session_deadline_seconds=config.session_deadline_seconds,
         )
     )
 
@@ -256,6 +274,11 @@ class Daemon:
         self._local = local
         self._clock = SystemClock()
         self._throttles = Throttles(self._clock)
+        self._tally = StationTally()
+        self._requests = RequestTally()
+        self._configuration_in_force = ConfigurationInForce(
+            digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
+        )
         self._registration: Registration | None = None
         self._supervisor: Supervisor | None = None
 
@@ -289,6 +312,7 @@ class Daemon:
                 self._local,
                 book,
                 self._throttles.of(config.name),
+                requests=self._requests,
             )
             for config in self._configuration.deliveries
         ]
@@ -328,6 +352,7 @@ class Daemon:
             deliveries=deliveries,
             daemon_id=self._daemon_id,
             make_pool=self._transfer_pool,
+            tally=self._tally,
         )
         lister = Lister(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
         scout = Scout(
@@ -339,6 +364,7 @@ class Daemon:
             bell=bell,
             wake_uploader=uploader.wake,
             enrolled_many=lister.want,
+            tally=self._tally,
         )
         janitor = Janitor(
             ledger=self._ledger,
@@ -380,6 +406,7 @@ class Daemon:
                 close_thread=self._ledger.close_own,
             )
             services.append(Service(name="auditor", run=auditor.run, wake=auditor.wake))
+        services += self._watched_from_outside(deliveries, uploader, hints, limits)
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
             services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))
@@ -389,10 +416,44 @@ class Daemon:
         return TransferPool(
             size,
             abandon,
-            make_lane=lambda most: CurlLane(LaneSettings(most_connections=most)),
+            make_lane=lambda most: CurlLane(LaneSettings(most_connections=most), self._requests),
             make_journal=lambda claim: LedgerParts(self._ledger, claim),
             close_thread=self._ledger.close_own,
         )
+
+    def _watched_from_outside(
+        self,
+        deliveries: Sequence[Delivery],
+        uploader: Uploader,
+        hints: HintQueue,
+        limits: Limits,
+    ) -> list[Service]:
+        """Give the services that show others how the daemon is."""
+        listen = self._configuration.daemon.metrics_listen
+        if listen is None:
+            return []
+        state = self._configuration.daemon.state_directory
+        observer = Observer(
+            ledger=self._ledger,
+            clock=self._clock,
+            deliveries=deliveries,
+            daemon_id=self._daemon_id,
+            tally=self._tally,
+            uploads=uploader,
+            hints=hints,
+            limits=limits,
+            restarts=lambda: {} if self._supervisor is None else self._supervisor.restarts(),
+            disk=lambda: _disk_space(state),
+            version=VERSION,
+            configuration=self._configuration_in_force,
+            audit_share_per_day=share_of(self._configuration.daemon.audit_share_per_day),
+        )
+        exposition = Exposition(observer, self._requests)
+        served = StatusPages(listen, pages(exposition.text, CONTENT_TYPE, observer))
+        return [
+            Service(name="observer", run=observer.run, wake=observer.wake),
+            Service(name="status_pages", run=served.run, wake=served.wake),
+        ]
 
     def _limits(self, deliveries: Sequence[Delivery]) -> Limits:
         zone = local_zone()
@@ -414,3 +475,18 @@ class Daemon:
     def _daemon_id(self) -> int:
         assert self._registration is not None
         return self._registration.daemon_id
+
+
+def _digest(configuration: Configuration) -> str:
+    """Give a short text that is another one whenever a setting in force is."""
+    in_force = [configuration.daemon, *configuration.deliveries]
+    text = json.dumps([each.public_dict() for each in in_force], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _disk_space(folder: Path) -> DiskSpace | None:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:  # gone just now: the ledger's trouble tells more than this would
+        return None
+    return DiskSpace(free_bytes=usage.free, size_bytes=usage.total)

@@ -79,8 +79,11 @@ class LocalFolder:
     ) -> tuple[Configuration, tuple[Notice, ...]]:
         """Give the configuration of a daemon that has everything here.
 
-        The environment may set what the folder does not decide. Raises ConfigurationError.
+        The environment may set what the folder does not decide. Metrics are served only where it
+        names an address: several of these may run at once. Raises ConfigurationError.
         """
+        if "SENSORDROP_METRICS_LISTEN" not in environ:
+            flags = {"metrics_listen": "off", **flags}
         return load(
             None,
             environ={k: v for k, v in environ.items() if k not in _DECIDED},

@@ -34,6 +34,7 @@ from sensordrop.core.verification import (
     KnownObject,
     Problem,
 )
+from sensordrop.core.vitals import LedgerReading, StationVitals
 
 
 class StopFlag(Protocol):
@@ -360,6 +361,8 @@ class HttpRequest:
     """The limits that the body falls under; None: under none, ever."""
     stall_seconds: float | None = None
     """A request on which no byte moves for so long is ended; None: the lane's own."""
+    operation: str = ""
+    """What the request is, in the words of whom it goes to: it is counted under this name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -370,6 +373,14 @@ class HttpAnswer:
     headers: Mapping[str, str]
     body: bytes
     trouble: tuple[int, str] | None = None
+
+
+class CountRequest(Protocol):
+    """Counts requests. Never blocks for longer than another thread counts; safe from every thread."""
+
+    def __call__(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
+        """Count a request that has ended; status 0 means that no whole answer came."""
+        ...
 
 
 QuickSteps = Generator[HttpRequest, HttpAnswer, Stored | None]
@@ -1003,6 +1014,42 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Close all connections. May be repeated."""
+        ...
+
+
+# --- being watched ------------------------------------------------------------------------
+
+
+class VitalsLedger(Protocol):
+    """The part of the ledger that telemetry reads; the contract of `Ledger` holds.
+
+    It only reads, waits for no lock, and what takes seconds is given up.
+    """
+
+    def ping(self) -> float:
+        """Ask for nothing, and tell how many seconds the answer took. Finding a connection is not
+        counted.
+        """
+        ...
+
+    def read_vitals(self, daemon_id: int, delivery_ids: Sequence[int]) -> LedgerReading:
+        """Read how deliveries stand, from the kept counts: its cost does not grow with files."""
+        ...
+
+    def close_own(self) -> None:
+        """See `Ledger.close_own`."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Where the daemon's vitals can be had from: whoever shows them asks here, at any time."""
+
+    def vitals(self) -> StationVitals:
+        """Give how the daemon is right now.
+
+        Never blocks, never asks the ledger or a disk, and takes no lock that uploads wait for; so
+        it may be asked as often as somebody likes. Safe from every thread.
+        """
         ...
 
 

@@ -448,6 +448,7 @@ class Station:
             "database": database,
             "state_directory": str(self.state),
             "log_format": "json",
+            "metrics_listen": "off",  # tests run side by side, and an address has one owner
         }
         self.environment = {
             "PATH": os.environ["PATH"],

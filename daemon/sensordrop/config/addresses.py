@@ -89,13 +89,17 @@ class DatabaseUrl(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Listen(Kind):
-    """An address to listen on."""
+    """An address to listen on, or none."""
 
-    expected: ClassVar[str] = "HOST:PORT, with a port from 1 to 65535"
+    expected: ClassVar[str] = "HOST:PORT, with a port from 1 to 65535, or `off`"
 
-    def read(self, value: object) -> str:
+    def read(self, value: object) -> str | None:
         """Read it."""
+        if value is False:  # YAML's word for an unquoted off
+            return None
         text = text_of(value)
+        if text.casefold() == "off":
+            return None
         host, _, port = text.rpartition(":")
         if not host or " " in text or not re.fullmatch("[0-9]{1,5}", port):
             raise NotExpectedError("for example 127.0.0.1:9464")

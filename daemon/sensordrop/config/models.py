@@ -182,8 +182,12 @@ class DaemonConfig(_Settings):
     ] = None
     metrics_listen: Annotated[
         str | None,
-        Setting(Listen(), "Address of the metrics.", not_yet="metrics are not served yet"),
-    ] = None
+        Setting(
+            Listen(),
+            "Where `/metrics`, `/healthz` and `/readyz` are served, to whoever can connect: by "
+            "default to this machine alone. If the address is taken, uploads go on without.",
+        ),
+    ] = "127.0.0.1:9464"
     log_format: Annotated[
         str,
         Setting(OneOf(("console", "json", "journal")), "How log lines are written."),
@@ -366,6 +370,14 @@ class DeliveryConfig(_Settings):
             "for a bandwidth limit does not count.",
         ),
     ] = 60.0
+    session_deadline_seconds: Annotated[
+        float | None,
+        Setting(
+            Number(60, 31_536_000),
+            "How long a session may take from its beginning until everything is stored. Nothing "
+            "is broken off; metrics and alerts tell when it looks as if it would take longer.",
+        ),
+    ] = 172_800.0
     engine: Annotated[
         str,
         Setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
@@ -42,6 +43,7 @@ class Attempt:
         self._stop = stop
         self._stack = ExitStack()
         self._before: Fingerprint | None = None
+        self.began = time.monotonic()
 
     def begin(self) -> Outcome | None:
         """Open the file and read it for its digests; an outcome means that this was all.

@@ -60,6 +60,15 @@ class Breakers:
         reason = f"{failure.message} — {failure.hint}" if failure.hint else failure.message
         return False, all(b.allows_probe(now) for b in opened), reason
 
+    def open_scopes(self, delivery: Delivery) -> frozenset[FailureScope]:
+        """Tell in which scopes the delivery's breakers are open. Safe from every thread."""
+        found = set()
+        for scope, key in delivery.settings.breaker_keys.items():
+            breaker = self._by_key.get(key)
+            if breaker is not None and breaker.is_open:
+                found.add(scope)
+        return frozenset(found)
+
     def _of(self, delivery: Delivery) -> Iterable[Breaker]:
         for scope in FailureScope:
             key = delivery.settings.breaker_keys.get(scope)

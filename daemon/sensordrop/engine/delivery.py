@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sensordrop.core.failure import FailureScope
 from sensordrop.core.lifecycle import RetryPolicy
+from sensordrop.core.model import DeliveryState
+from sensordrop.core.tally import DeliveryTally
 from sensordrop.ports import Destination, EnrollRules, Finder, Source, StopFlag
 
 LISTING_AGE_SECONDS = 86_400.0
@@ -38,6 +40,11 @@ class DeliverySettings:
     source: Source
     destination: Destination
     make_finder: Callable[[], Finder]
+    client: str = ""
+    project: str = ""
+    cycle: str = ""
+    session_deadline_seconds: float | None = None
+    """How long a session may take before somebody is told; None: as long as it likes."""
     listing_age_seconds: float = LISTING_AGE_SECONDS
     """How old a listing of the delivery's prefix may be before it is listed again."""
 
@@ -59,6 +66,14 @@ class Delivery:
     settling: int = 0
     last_activity: float = 0.0
     session_open: bool = False
+    state: DeliveryState | None = None
+    """As the scout published it last."""
+    reason: str | None = None
+    watched: bool | None = None
+    """Whether a living watch is on its folder; None: it is polled, or not watched on purpose."""
+    swept: bool = False
+    """Whether a sweep has ended since the process began."""
+    tally: DeliveryTally = field(default_factory=DeliveryTally)
 
     @property
     def name(self) -> str:

@@ -26,6 +26,10 @@ class HintQueue:
         self.dropped = 0
         """Hints dropped since the start."""
 
+    def __len__(self) -> int:
+        """Tell how many hints wait, of all deliveries. Safe from every thread."""
+        return self._count
+
     def offer(self, hint: Hint) -> None:
         """Take a hint; a close outweighs an appearance of the same path."""
         with self._lock:

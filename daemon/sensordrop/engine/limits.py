@@ -42,14 +42,26 @@ class Limits:
         self._set: dict[int | None, tuple[str, Limit]] = {}
         self._refused: set[tuple[int | None, str]] = set()
         self._rates: dict[int | None, Rate] = {}
+        self._in_force: dict[int | None, Limit] = dict(configured)
+
+    def rate(self, place: int | None) -> Rate:
+        """Tell which rate holds now for the station or a delivery. Safe from every thread."""
+        return self._rates.get(place)
+
+    def in_force(self, delivery_id: int) -> list[Limit]:
+        """Give the limits that a delivery falls under, with their timetables. Safe from every
+        thread.
+        """
+        limits = self._in_force
+        return [limits[place] for place in (STATION, delivery_id) if place in limits]
 
     def take_up(self, controls: Sequence[Control]) -> None:
         """Put in force what holds now: these controls, over the configuration."""
         wanted = {c.delivery_id: c.value for c in controls if c.kind is ControlKind.BANDWIDTH}
         now = self._clock.now()
-        rates = {
-            place: self._limit(place, wanted.get(place)).rate(now) for place in self._configured
-        }
+        limits = {place: self._limit(place, wanted.get(place)) for place in self._configured}
+        self._in_force = limits
+        rates = {place: limit.rate(now) for place, limit in limits.items()}
         if rates == self._rates:
             return
         self._throttles.set_rates(

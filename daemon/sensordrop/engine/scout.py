@@ -22,6 +22,7 @@ from sensordrop.core.model import (
     HintKind,
 )
 from sensordrop.core.session import DeliveryActivity, why_open
+from sensordrop.core.tally import StationTally
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.patience import LedgerPatience
@@ -89,6 +90,7 @@ class Scout:
         bell: Bell,
         wake_uploader: Callable[[], None],
         enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
+        tally: StationTally | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -97,9 +99,10 @@ class Scout:
         self._bell = bell
         self._wake_uploader = wake_uploader
         self._enrolled_many = enrolled_many
+        waits = (tally or StationTally()).settle_seconds
         self._folders = {
             d.name: _Folder(
-                delivery=d, settling=SettlingFiles(clock, d.settings.rules.quiet_seconds)
+                delivery=d, settling=SettlingFiles(clock, d.settings.rules.quiet_seconds, waits)
             )
             for d in deliveries
         }
@@ -160,6 +163,7 @@ class Scout:
             if upkeep:
                 self._look_for_root(folder)
                 self._look_for_watch_problem(folder)
+                self._look_at_watch(folder)
             self._start_sweep(folder)
             if upkeep:
                 self._end_session(folder)
@@ -203,8 +207,11 @@ class Scout:
         rules = folder.delivery.settings.rules
         ignored = rules.selection.ignore_reason(path_text(path), sighting.entry_type)
         closed = kind is HintKind.CLOSED and not folder.settling.goes_by_quiet(path)
-        if closed or ignored is not None:  # what is ignored goes on the ledger's list at once
+        if ignored is not None:  # it goes on the ledger's list at once
             folder.settling.forget(path)
+            return SettledSighting(sighting=sighting, eager=True)
+        if closed:
+            folder.settling.settled(path)
             return SettledSighting(sighting=sighting, eager=True)
         return folder.settling.observe(sighting)
 
@@ -230,6 +237,7 @@ class Scout:
             raise
         for sighting in result.unsettled:
             folder.settling.keep(sighting, quiet_only=True)
+        delivery.tally.discovered_by_hint += result.new + result.changed
         self._enrolled(delivery, result.new + result.changed, result.session_opened)
 
     def _enrolled(self, delivery: Delivery, files: int, session_opened: int | None) -> None:
@@ -312,6 +320,12 @@ class Scout:
             if polling is not None:
                 self._want_sweep(folder, "not all folders are watched", polling)
 
+    def _look_at_watch(self, folder: _Folder) -> None:
+        """Note for others whether the folder is watched, where it should be."""
+        delivery = folder.delivery
+        wanted = folder.watched and delivery.offline_reason is None
+        delivery.watched = self._watcher.watching(delivery.name) if wanted else None
+
     def _start_sweep(self, folder: _Folder) -> None:
         delivery = folder.delivery
         now = self._clock.monotonic()
@@ -360,6 +374,7 @@ class Scout:
             folder.delivery.sweeping = False
             folder.sweep_ended = self._clock.monotonic()
             if isinstance(result, _LostSweep):
+                folder.delivery.tally.sweeps_lost += 1
                 folder.sweep_complete = False
                 # It may have opened a session before it was lost; `_end_session` finds out.
                 folder.delivery.session_open = True
@@ -374,6 +389,7 @@ class Scout:
         folder.watch_wanted = False
         folder.watch_error = result.watch_problem
         self._tell_sweep(folder, result)
+        _count_sweep(delivery, result, self._clock.now().timestamp())
         folder.sweep_complete = summary.complete
         folder.sweep_problem = summary.problem
         interval = settings.sweep_interval_seconds
@@ -457,6 +473,7 @@ class Scout:
         changed: list[DeliveryStatus] = []
         for folder in self._folders.values():
             state, reason = _state(folder)
+            folder.delivery.state, folder.delivery.reason = state, reason
             status = DeliveryStatus(
                 delivery_id=folder.delivery.delivery_id,
                 state=state.value,
@@ -473,6 +490,22 @@ class Scout:
                 for folder in self._folders.values():
                     folder.published = None
                 raise
+
+
+def _count_sweep(delivery: Delivery, result: SweepResult, now: float) -> None:
+    summary, tally = result.summary, delivery.tally
+    if summary.complete:
+        tally.sweeps_complete += 1
+    else:
+        tally.sweeps_partial += 1
+    tally.discovered_by_sweep += summary.new + summary.changed
+    tally.last_sweep_seconds = result.seconds
+    tally.last_sweep_files = summary.files
+    tally.last_sweep_complete = summary.complete
+    tally.last_sweep_at = now
+    if summary.complete:
+        tally.last_complete_sweep_at = now
+    delivery.swept = True
 
 
 @dataclass(frozen=True, kw_only=True)

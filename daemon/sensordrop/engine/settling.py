@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sensordrop.core.model import Sighting
 from sensordrop.core.settle import NANOSECONDS, Settled, SettleRule, Watched, observe
+from sensordrop.core.tally import Distribution
 from sensordrop.ports import Clock, SettledSighting
 
 MOST_SETTLING = 10_000
@@ -19,6 +20,8 @@ LOOK_AGAIN_SECONDS = 0.2
 class _Waiting:
     watched: Watched
     look_at: float
+    first_seen: float
+    """On the monotonic clock: since when the file has been waited for."""
     quiet_only: bool
     """It was written again after its first close: only the quiet rule counts from now on."""
 
@@ -26,8 +29,12 @@ class _Waiting:
 class SettlingFiles:
     """Belongs to the scout's thread. Keeps no more than `MOST_SETTLING` files."""
 
-    def __init__(self, clock: Clock, quiet_seconds: float) -> None:
+    def __init__(
+        self, clock: Clock, quiet_seconds: float, waits: Distribution | None = None
+    ) -> None:
+        """`waits` is told how long each file took to settle, from its first sight."""
         self._clock = clock
+        self._waits = waits
         self._rule = SettleRule(quiet_seconds=quiet_seconds)
         self._files: dict[bytes, _Waiting] = {}
         self.overflowed = False
@@ -44,6 +51,13 @@ class SettlingFiles:
     def forget(self, path: bytes) -> None:
         """Take a file out: it is gone, or on the books."""
         self._files.pop(path, None)
+
+    def settled(self, path: bytes) -> None:
+        """Take a file out because it has settled."""
+        waiting = self._files.pop(path, None)
+        if self._waits is not None:
+            seen = None if waiting is None else waiting.first_seen
+            self._waits.add(0.0 if seen is None else self._clock.monotonic() - seen)
 
     def goes_by_quiet(self, path: bytes) -> bool:
         """Tell whether a close of this file no longer means that it is complete."""
@@ -62,7 +76,7 @@ class SettlingFiles:
             rule=self._rule,
         )
         if isinstance(verdict, Settled):
-            self.forget(sighting.path)
+            self.settled(sighting.path)
             return SettledSighting(sighting=sighting, eager=False)
         self._watch(sighting.path, verdict, self._next_look(verdict, wall_ns, monotonic))
         return None
@@ -91,6 +105,7 @@ class SettlingFiles:
         self._files[path] = _Waiting(
             watched=watched,
             look_at=look_at,
+            first_seen=previous.first_seen if previous else self._clock.monotonic(),
             quiet_only=quiet_only or (previous is not None and previous.quiet_only),
         )
 

@@ -36,6 +36,8 @@ class Service:
     thread: threading.Thread | None = None
     problem: BaseException | None = None
     restarts: deque[float] = field(default_factory=deque)
+    restarted: int = 0
+    """How often it was started anew after it had failed."""
     start_at: float = 0.0
 
 
@@ -61,6 +63,10 @@ class Supervisor:
         finally:
             self._end()
 
+    def restarts(self) -> dict[str, int]:
+        """Tell how often each service was started anew. Safe from every thread."""
+        return {service.name: service.restarted for service in self._services}
+
     def stop_now(self) -> None:
         """Don't wait for services any longer. Safe in a signal handler."""
         self._now.set()
@@ -81,6 +87,7 @@ class Supervisor:
     def _note_death(self, service: Service, now: float) -> None:
         service.thread = None
         restarts = service.restarts
+        service.restarted += 1
         restarts.append(now)
         while restarts and now - restarts[0] > RESTART_WINDOW_SECONDS:
             restarts.popleft()

@@ -191,7 +191,14 @@ class TransferPool:
 
     def _hand_over(self, trial: Attempt, outcome: Outcome) -> None:
         trial.close()
-        self._finished.append(Done(claim=trial.claim, delivery=trial.delivery, outcome=outcome))
+        self._finished.append(
+            Done(
+                claim=trial.claim,
+                delivery=trial.delivery,
+                outcome=outcome,
+                seconds=time.monotonic() - trial.began,
+            )
+        )
         self._ended(trial.delivery)
 
     def _turned(self) -> None:

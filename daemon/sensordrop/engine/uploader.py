@@ -22,7 +22,9 @@ from sensordrop.core.lifecycle import (
     plan,
 )
 from sensordrop.core.model import Claim
+from sensordrop.core.tally import StationTally
 from sensordrop.engine.breakers import Breakers
+from sensordrop.engine.counting import count
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.preflights import Preflights
@@ -60,11 +62,13 @@ class Uploader:
         daemon_id: Callable[[], int],
         make_pool: Callable[[int, StopFlag], Pool] = WorkerPool,
         dice: Callable[[], float] = random.random,
+        tally: StationTally | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._daemon_id = daemon_id
         self._dice = dice
+        self._tally = tally or StationTally()
         active = [d for d in deliveries if d.settings.enabled]
         self._deliveries = sorted(active, key=lambda d: (-d.settings.priority, d.name))
         self._by_id = {d.delivery_id: d for d in active}
@@ -101,6 +105,17 @@ class Uploader:
         """Make the uploader look at the ledger now. Safe from every thread."""
         self._poll_at = 0.0
         self._pool.wake()
+
+    def running(self, delivery_id: int) -> int:
+        """Tell how many files of a delivery are being uploaded. Safe from every thread."""
+        running = self._running.get(delivery_id)
+        if running is None:
+            return 0
+        return min(len(running), self._by_id[delivery_id].settings.max_workers)
+
+    def open_breakers(self, delivery: Delivery) -> frozenset[FailureScope]:
+        """Tell in which scopes a delivery's breakers are open. Safe from every thread."""
+        return self._breakers.open_scopes(delivery)
 
     def _step(self) -> None:
         self._absorb(self._pool.collect(self._wait_seconds()))
@@ -274,6 +289,7 @@ class Uploader:
         if not isinstance(outcome, Interrupted):
             delivery.last_activity = self._clock.monotonic()
         _tell(done, action)
+        count(done, action, self._tally, now.timestamp())
         self._add(Commit(claim=done.claim, action=action))
 
     def _forget_preflights(self, delivery: Delivery) -> None:
@@ -299,7 +315,10 @@ class Uploader:
         if not self._commits:
             return
         batch = list(self._commits)
+        began = self._clock.monotonic()
         held = self._ledger.commit(self._daemon_id(), batch, self._clock.now())
+        self._tally.commit_seconds.add(self._clock.monotonic() - began)
+        self._tally.commit_files.add(len(batch))
         del self._commits[: len(batch)]
         if held < len(batch):
             _log.warning("claims_lost", outcomes=len(batch) - held)

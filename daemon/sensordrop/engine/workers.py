@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,8 @@ class Done:
     claim: Claim
     delivery: Delivery
     outcome: Outcome
+    seconds: float = 0.0
+    """How long it took, from the opening of the file."""
 
 
 class Pool(Protocol):
@@ -135,8 +138,10 @@ class WorkerPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             claim, delivery = job
+            began = time.monotonic()
             outcome = self._attempt(claim, delivery)
-            self._done.put([Done(claim=claim, delivery=delivery, outcome=outcome)])
+            seconds = time.monotonic() - began
+            self._done.put([Done(claim=claim, delivery=delivery, outcome=outcome, seconds=seconds)])
             self._ended(delivery)
         self._close_thread()
         with self._left_lock:

@@ -14,6 +14,7 @@ from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.verification import Verification
+from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
 from sensordrop.ports import DeliveryCounts, DeliveryStatus, LedgerHealth, SessionSummary
@@ -22,7 +23,9 @@ FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
 
 
-class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls, ListedObjects, Verification):
+class PostgresLedger(
+    Enrollment, Work, Multiparts, Registry, Controls, ListedObjects, Verification, Vitals
+):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
     def __init__(
@@ -41,6 +44,7 @@ class PostgresLedger(Enrollment, Work, Multiparts, Registry, Controls, ListedObj
         Controls.__init__(self, connections)
         ListedObjects.__init__(self, connections)
         Verification.__init__(self, connections)
+        Vitals.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date and name the migrations that were applied."""

@@ -1153,6 +1153,72 @@ WHERE d.retired_at IS NULL
        OR d.station_id = (SELECT id FROM stations WHERE name = %(station)s))
 ORDER BY d.name;
 
+-- name: ping
+-- Asks for nothing, to see how long an answer takes.
+SELECT 1;
+
+-- name: limit_statements
+-- Ends what takes too long in this transaction: telemetry must not keep the server busy.
+SELECT set_config('statement_timeout', %(milliseconds)s::text, true);
+
+-- name: vitals_counts
+-- Tells how many files deliveries have in each state, from the kept sums.
+SELECT u.delivery_id, u.state, sum(u.files), sum(u.bytes)
+FROM (SELECT delivery_id, state, files, bytes FROM file_counts
+      WHERE delivery_id = ANY(%(delivery_ids)s)
+      UNION ALL
+      SELECT delivery_id, state, files, bytes FROM counter_deltas
+      WHERE delivery_id = ANY(%(delivery_ids)s)) AS u
+GROUP BY u.delivery_id, u.state;
+
+-- name: vitals_sessions
+-- Tells how far running sessions are, from the kept sums.
+SELECT s.delivery_id, extract(epoch FROM s.started_at)::float8,
+       coalesce(sum(u.files), 0), coalesce(sum(u.bytes), 0),
+       coalesce(sum(u.files) FILTER (WHERE u.state <> 'pending'), 0),
+       coalesce(sum(u.bytes) FILTER (WHERE u.state <> 'pending'), 0)
+FROM sync_sessions AS s
+LEFT JOIN (SELECT session_id, state, files, bytes FROM session_counts
+           UNION ALL
+           SELECT session_id, state, files, bytes FROM counter_deltas
+           WHERE session_id IS NOT NULL) AS u ON u.session_id = s.id
+WHERE s.delivery_id = ANY(%(delivery_ids)s) AND s.state <> 'ended'
+GROUP BY s.id;
+
+-- name: vitals_queue
+-- Tells for each delivery how many files are claimed, since when the oldest file waits, and how
+-- many objects do not match. The queue's order is that of enrolment only among files that were
+-- never tried, and among those that are claimed; so the first of each is looked at, and as many of
+-- those that wait for a retry as is cheap.
+SELECT d.id,
+       (SELECT count(*) FROM upload_queue AS q
+        WHERE q.delivery_id = d.id AND q.next_at = 'infinity'),
+       (SELECT extract(epoch FROM min(f.enrolled_at))::float8
+        FROM (SELECT min(o.upload_id) AS id
+              FROM ((SELECT q.upload_id FROM upload_queue AS q
+                     WHERE q.delivery_id = d.id AND q.next_at = '-infinity'
+                     ORDER BY q.next_at, q.upload_id LIMIT 1)
+                    UNION ALL
+                    (SELECT q.upload_id FROM upload_queue AS q
+                     WHERE q.delivery_id = d.id AND q.next_at = 'infinity'
+                     ORDER BY q.next_at, q.upload_id LIMIT 1)
+                    UNION ALL
+                    (SELECT q.upload_id FROM upload_queue AS q
+                     WHERE q.delivery_id = d.id
+                       AND q.next_at > '-infinity' AND q.next_at < 'infinity'
+                     ORDER BY q.next_at, q.upload_id LIMIT %(most_retrying)s)) AS o) AS oldest
+        JOIN file_uploads AS f ON f.id = oldest.id),
+       (SELECT count(*)
+        FROM (SELECT 1 FROM object_checks AS k
+              WHERE k.delivery_id = d.id AND k.result <> 'same'
+              LIMIT %(most_mismatches)s) AS bad)
+FROM unnest(%(delivery_ids)s::bigint[]) AS d (id);
+
+-- name: vitals_audit
+-- Tells how long the audit's daily share was not used.
+SELECT extract(epoch FROM now() - used_until)::float8 FROM audit_rounds
+WHERE station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s);
+
 -- name: controls
 -- Finds what people set for a program's station and its deliveries; asked once a second.
 SELECT kind, delivery_id, value, reason, set_by, set_at, until

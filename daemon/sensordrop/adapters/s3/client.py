@@ -13,6 +13,7 @@ from botocore.config import Config
 
 from sensordrop.adapters.s3.failures import classified, failure
 from sensordrop.adapters.s3.proof import ChosenCheck
+from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.core.failure import FailureError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class S3Settings:
     store_check: ChosenCheck = "auto"
     ladder_download: bool = True
     """Whether an object of unknown content is downloaded and hashed; else it counts as other."""
+    requests: RequestTally | None = field(default=None, repr=False, compare=False)
+    """Where the requests that boto3 makes are counted."""
 
 
 def is_amazon(endpoint_url: str) -> bool:
@@ -110,6 +113,8 @@ def make_client(
                 client = _client(session, settings, found, timeout_seconds)
         except ValueError as error:  # botocore's word for an address that is none
             raise FailureError(failure("configuration", tried, "endpoint_url")) from error
+        if settings.requests is not None:
+            settings.requests.listen_to(client)
         return client
 
 

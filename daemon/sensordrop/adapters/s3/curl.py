@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import pycurl
 
-from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
+from sensordrop.ports import CountRequest, HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
 """Bytes of an answer's body that are kept: S3's errors have some hundreds."""
@@ -99,6 +99,7 @@ class _Running:
     stall_seconds: float
     moved_at: float
     """When a byte was last seen to have moved, in monotonic seconds."""
+    began: float
     moved_bytes: int = 0
     meter: _Meter | None = None
 
@@ -113,8 +114,10 @@ class _Running:
 class CurlLane:
     """Drives requests. Belongs to one thread, except for `wake`."""
 
-    def __init__(self, settings: LaneSettings) -> None:
+    def __init__(self, settings: LaneSettings, count: CountRequest | None = None) -> None:
+        """`count` is told of every request that ended by itself, or stalled."""
         self._settings = settings
+        self._count = count
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
@@ -155,6 +158,7 @@ class CurlLane:
             sink=sink,
             stall_seconds=self._settings.stall_seconds if stall is None else stall,
             moved_at=time.monotonic(),
+            began=time.monotonic(),
         )
         self._running[handle] = running
         self._set_manner(handle, request)
@@ -277,6 +281,7 @@ class CurlLane:
                 running.moved_at = now
             elif running.stalled(handle.getinfo(pycurl.SIZE_UPLOAD_T), now):
                 ended.append((running.ticket, _stall(running)))
+                self._tell(running, 0)
                 self._release(handle)
                 self._close_handle(handle)
         return ended
@@ -349,9 +354,17 @@ class CurlLane:
             body=bytes(running.sink.body),
             trouble=trouble,
         )
+        self._tell(running, 0 if trouble else answer.status)
         self._release(handle)
         self._idle.append(handle)
         return running.ticket, answer
+
+    def _tell(self, running: _Running, status: int) -> None:
+        if self._count is None:
+            return
+        request = running.request
+        seconds = time.monotonic() - running.began
+        self._count(request.operation, status, seconds, request.size_bytes if status else 0)
 
     def _release(self, handle: Any) -> None:
         self._multi.remove_handle(handle)

@@ -71,6 +71,9 @@ _TROUBLE = {
 }
 """libcurl's numbers by the class of failure that they are; all others are a lost connection."""
 
+_OPERATIONS = {"PUT": "PutObject", "HEAD": "HeadObject", "GET": "GetObject"}
+"""What Amazon calls the requests on one object that are made here."""
+
 _ELEMENT = re.compile(rb"<(Code|Message)>([^<]{0,2000})</")
 
 
@@ -147,6 +150,7 @@ class Wire:
             size_bytes=size_bytes,
             throttle=self._throttle,
             stall_seconds=self._settings.read_timeout_seconds,
+            operation="UploadPart" if query else _OPERATIONS[method],
         )
 
     def forget(self) -> None:
