@@ -18,7 +18,8 @@ CREATE TABLE schema_migrations (
 --   pending ────▶ vanished     gone from disk before it was stored
 --   uploaded, skipped, failed ▶ superseded   its file changed; the successor is on the books
 --   superseded ─▶ uploaded, skipped          only the file's times had changed
---   failed ─────▶ pending      retried by hand
+--   failed ─────▶ pending      retried by hand while its session runs
+--   failed ─────▶ superseded   retried by hand after that; the successor is on the books
 --   vanished ───▶ pending      it is back while its session runs
 --   vanished ───▶ superseded   it is back after that; the successor is on the books
 CREATE TYPE upload_state AS ENUM
@@ -177,7 +178,8 @@ CREATE UNIQUE INDEX sync_sessions_running ON sync_sessions (delivery_id) WHERE s
 CREATE INDEX sync_sessions_of_delivery ON sync_sessions (delivery_id, id DESC);
 
 -- One row for every version of every file. Written when it goes on the books and when it is
--- finished; work in between is in upload_queue. Room is left in each page so that the finishing
+-- finished; work in between is in upload_queue. seen_at is when it was first seen, where it had to
+-- settle before it went on the books; null: it was settled when it was seen. Room is left in each page so that the finishing
 -- update stays in it and touches no index. There are no foreign keys here: at a million rows a
 -- sweep their checks cost more than the rows, and nothing referenced is ever deleted.
 CREATE TABLE file_uploads (
@@ -212,7 +214,8 @@ CREATE TABLE file_uploads (
     checksum_sha256    text,
     store_check        text,
     reason             text,
-    response           jsonb
+    response           jsonb,
+    seen_at            timestamptz
 ) WITH (fillfactor = 75);
 
 -- The identity of a file: one current row for each path of a delivery. The digest is the first
@@ -268,8 +271,10 @@ CREATE TABLE multipart_parts (
     PRIMARY KEY (multipart_id, number)
 );
 
--- Every failure of every file: what `why` tells and what dashboards list. `final` marks the one
--- that put the file into quarantine.
+-- The failures of every file: what `why` tells and what dashboards list. `final` marks the one
+-- that put the file into quarantine, `charged` those that used up one of its attempts: trouble of
+-- others is told too, and costs it nothing. Of each file only the newest are kept. begun_at is
+-- null where nobody saw the attempt begin (a crash).
 CREATE TABLE upload_failures (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     upload_id    bigint NOT NULL,
@@ -280,13 +285,41 @@ CREATE TABLE upload_failures (
     error_class  text NOT NULL,
     message      text NOT NULL,
     hint         text NOT NULL DEFAULT '',
-    final        boolean NOT NULL
+    final        boolean NOT NULL,
+    begun_at     timestamptz,
+    charged      boolean NOT NULL DEFAULT true
 );
 
 -- The story of one file.
 CREATE INDEX upload_failures_of_file ON upload_failures (upload_id, id);
 -- The newest quarantined files of a delivery.
 CREATE INDEX upload_failures_final ON upload_failures (delivery_id, id DESC) WHERE final;
+
+-- Retries that people asked for, each in one delivery: who, when, why, and of what in words.
+-- `at_once`: without the wait that was due.
+CREATE TABLE retries (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id  bigint NOT NULL REFERENCES deliveries,
+    asked_by     text NOT NULL,
+    asked_at     timestamptz NOT NULL DEFAULT now(),
+    reason       text NOT NULL DEFAULT '',
+    what         text NOT NULL,
+    at_once      boolean NOT NULL,
+    files        bigint NOT NULL DEFAULT 0
+);
+
+-- The newest of a delivery: its daemon asks for it once a second.
+CREATE INDEX retries_of_delivery ON retries (delivery_id, id DESC);
+
+-- The files of each such retry.
+CREATE TABLE retried_files (
+    retry_id   bigint NOT NULL REFERENCES retries,
+    upload_id  bigint NOT NULL,
+    PRIMARY KEY (retry_id, upload_id)
+);
+
+-- The story of one file.
+CREATE INDEX retried_files_of_file ON retried_files (upload_id);
 
 -- Folder entries that are not uploaded, each with the reason. Forgotten when the delivery's rules
 -- change, so that the next sweep judges them anew.

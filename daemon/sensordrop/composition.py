@@ -44,7 +44,7 @@ from sensordrop.engine.limits import STATION, Limits
 from sensordrop.engine.lister import Lister
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
-from sensordrop.engine.pauses import Pauses
+from sensordrop.engine.pauses import HandRetries, Pauses
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
 from sensordrop.engine.throttle import Throttles
@@ -386,6 +386,7 @@ class Daemon:
             daemon_id=self._daemon_id,
             delivery_ids=delivery_ids,
             takers=[limits.take_up, pauses.take_up],
+            retried=HandRetries(deliveries, wake=uploader.wake).take_up,
         )
         services = [
             Service(name="scout", run=scout.run, wake=bell.ring),

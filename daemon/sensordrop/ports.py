@@ -26,6 +26,7 @@ from sensordrop.core.model import (
     SweepSummary,
 )
 from sensordrop.core.selection import Selection
+from sensordrop.core.story import DeliveryPlace, FileStory
 from sensordrop.core.verification import (
     CheckMethod,
     ExtraObject,
@@ -684,6 +685,8 @@ class SettledSighting:
 
     sighting: Sighting
     eager: bool
+    seen_ago: float | None = None
+    """How many seconds ago it was first seen, where it had to settle."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -692,6 +695,8 @@ class Commit:
 
     claim: Claim
     action: Action
+    took_seconds: float | None = None
+    """How long the attempt took; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -731,6 +736,7 @@ class Registration:
 class DeliveryCounts:
     """How one delivery stands, from the kept counts. `counts` maps states to [files, bytes]."""
 
+    delivery_id: int
     name: str
     client: str
     project: str
@@ -1004,6 +1010,12 @@ class Ledger(Protocol):
         """
         ...
 
+    def newest_retries(self, delivery_ids: Sequence[int]) -> dict[int, int]:
+        """Give the number of each delivery's last retry by hand, where there was one: a higher one
+        than before means that files wait which nobody rang for. Cheap, like `controls`.
+        """
+        ...
+
     def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
         """Tell what holds for a station and its enabled deliveries, the station first."""
         ...
@@ -1049,6 +1061,138 @@ class Telemetry(Protocol):
 
         Never blocks, never asks the ledger or a disk, and takes no lock that uploads wait for; so
         it may be asked as often as somebody likes. Safe from every thread.
+        """
+        ...
+
+
+# --- telling ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFilter:
+    """Which files are to be listed. `state` in the words of `status`; None: all."""
+
+    delivery_ids: Sequence[int]
+    state: str | None = None
+    sensor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileLine:
+    """One file (version) in a list; `place` is where the next page goes on."""
+
+    place: int
+    delivery: str
+    sensor: str
+    path: str
+    state: str
+    size_bytes: int
+    session_id: int | None
+    attempts: int
+    enrolled_at: datetime
+    finished_at: datetime | None
+    next_at: datetime | None
+    error_class: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionLine:
+    """One session in a list: what it came to, or what it has so far. `counts` by state."""
+
+    session_id: int
+    delivery_id: int
+    delivery: str
+    state: str
+    origin: str
+    started_by: str
+    started_at: datetime
+    ended_at: datetime | None
+    counts: dict[str, int]
+    bytes_uploaded: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionTrouble:
+    """How many files of a session failed by one class of error; `path` is one of them."""
+
+    error_class: str
+    files: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryOrder:
+    """What somebody wants retried of one delivery: these paths, or what failed in a session, or
+    all that failed. `at_once`: also what waits for its next attempt, and without the wait.
+    """
+
+    delivery_id: int
+    asked_by: str
+    what: str
+    """The order in words, for those who look later."""
+    paths: Sequence[bytes] | None = None
+    session_id: int | None = None
+    at_once: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryResult:
+    """How many files came out of quarantine, how many need not wait any longer, and the state that
+    each path was in before (None: not on the books).
+    """
+
+    retried: int
+    hurried: int
+    states: Mapping[bytes, str | None]
+
+
+class StoryLedger(Protocol):
+    """The part of the ledger that people ask; the contract of `Ledger` holds. All but `retry`
+    change nothing. Lists come a page at a time: `before` is the last `place` of the page before.
+    """
+
+    def delivery_places(self, station: str | None) -> list[DeliveryPlace]:
+        """Give the deliveries of a station (None: of all), by name. Retired ones are not among
+        them.
+        """
+        ...
+
+    def knows_file(self, delivery_id: int, path: bytes) -> bool:
+        """Tell whether a path is on a delivery's books, or ignored there."""
+        ...
+
+    def story(self, place: DeliveryPlace, path: bytes, *, station: str | None) -> FileStory:
+        """Tell all that is known of a path. `station` is whose pause counts for a shared delivery."""
+        ...
+
+    def list_files(self, wanted: FileFilter, *, before: int | None, most: int) -> list[FileLine]:
+        """List files, the newest first (of those that failed: the last to fail)."""
+        ...
+
+    def list_sessions(
+        self,
+        delivery_ids: Sequence[int],
+        *,
+        session_id: int | None = None,
+        before: int | None = None,
+        most: int,
+    ) -> list[SessionLine]:
+        """List the sessions of deliveries, the newest first, or the one that is asked for."""
+        ...
+
+    def session_troubles(self, session_id: int) -> list[SessionTrouble]:
+        """Count the files that failed in a session, by class of error, the most frequent first."""
+        ...
+
+    def retry(self, order: RetryOrder) -> RetryResult:
+        """Have files of one delivery tried again, with all their attempts before them.
+
+        In transactions of some thousand files; may be repeated. Files of the running session are
+        pending again; those of ended ones get a successor in a running one, so that an ended
+        session keeps what it counted. It is written down who asked, when and why.
         """
         ...
 

@@ -12,14 +12,20 @@ from sensordrop.version import VERSION
 
 VERBS = {
     "bandwidth": ("sensordrop.cli.bandwidth", "Show or set how fast uploads may go."),
+    "deliveries": ("sensordrop.cli.deliveries", "List where deliveries take from and put to."),
     "demo": ("sensordrop.cli.demo", "Drop two made-up cards and see every file arrive."),
     "doctor": ("sensordrop.cli.doctor", "Check everything that uploads need, and say what helps."),
+    "files": ("sensordrop.cli.files", "List files by state, with what is wrong."),
     "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
     "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
     "resume": ("sensordrop.cli.resume", "Let uploads go on that were paused."),
+    "retry": ("sensordrop.cli.retry", "Have files tried again that failed."),
+    "session": ("sensordrop.cli.session", "Show one session, and what failed in it."),
+    "sessions": ("sensordrop.cli.sessions", "List the bursts of work."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
     "verify": ("sensordrop.cli.verify", "Compare what is stored with the ledger and the disk."),
     "version": ("sensordrop.cli.version", "Say which version this is."),
+    "why": ("sensordrop.cli.why", "Tell one file's whole story, and what holds it up."),
 }
 """Every verb with its module and what it is for, sorted. A module's verb is named `command`."""
 

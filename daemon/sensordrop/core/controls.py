@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,3 +28,16 @@ class Control:
     set_at: datetime
     until: datetime | None
     """When it stops to hold by itself; None: not before somebody ends it."""
+
+
+def pause_words(controls: Sequence[Control], delivery_id: int) -> str | None:
+    """Say who paused a delivery, or the whole station, in words; None if nobody did."""
+    pauses = [each for each in controls if each.kind is ControlKind.PAUSE]
+    for pause in sorted(pauses, key=lambda each: each.delivery_id is None):
+        if pause.delivery_id in (None, delivery_id):
+            words = "paused" if pause.delivery_id is not None else "this station is paused"
+            words += f" by {pause.set_by} since {pause.set_at:%Y-%m-%d %H:%M %Z}"
+            if pause.until is not None:
+                words += f" until {pause.until:%Y-%m-%d %H:%M %Z}"
+            return f"{words}: {pause.reason}" if pause.reason else words
+    return None

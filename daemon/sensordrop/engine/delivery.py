@@ -74,6 +74,8 @@ class Delivery:
     swept: bool = False
     """Whether a sweep has ended since the process began."""
     tally: DeliveryTally = field(default_factory=DeliveryTally)
+    retried: bool = False
+    """Somebody had files of it retried by hand; set by the control desk, taken by the scout."""
 
     @property
     def name(self) -> str:

@@ -1,12 +1,12 @@
-"""Pauses of deliveries by hand: uploads stop at once, sweeping and watching go on."""
+"""What people tell deliveries to do: pauses (uploads stop at once, sweeping goes on), retries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
-from sensordrop.core.controls import Control, ControlKind
+from sensordrop.core.controls import Control, pause_words
 from sensordrop.engine.delivery import Delivery
 
 _log = structlog.get_logger()
@@ -22,10 +22,9 @@ class Pauses:
 
     def take_up(self, controls: Sequence[Control]) -> None:
         """Pause what is to be paused, and nothing else."""
-        pauses = [each for each in controls if each.kind is ControlKind.PAUSE]
         changed = False
         for delivery in self._deliveries:
-            reason = _reason(pauses, delivery.delivery_id)
+            reason = pause_words(controls, delivery.delivery_id)
             if reason != delivery.paused_reason:
                 changed = True
                 event = "resumed" if reason is None else "paused"
@@ -36,13 +35,17 @@ class Pauses:
                 wake()
 
 
-def _reason(pauses: Sequence[Control], delivery_id: int) -> str | None:
-    """Say who paused a delivery, or the whole station, in words; None if nobody did."""
-    for pause in sorted(pauses, key=lambda each: each.delivery_id is None):
-        if pause.delivery_id in (None, delivery_id):
-            words = "paused" if pause.delivery_id is not None else "this station is paused"
-            words += f" by {pause.set_by} since {pause.set_at:%Y-%m-%d %H:%M %Z}"
-            if pause.until is not None:
-                words += f" until {pause.until:%Y-%m-%d %H:%M %Z}"
-            return f"{words}: {pause.reason}" if pause.reason else words
-    return None
+class HandRetries:
+    """Takes note of files that were retried by hand."""
+
+    def __init__(self, deliveries: Sequence[Delivery], wake: Callable[[], None]) -> None:
+        """`wake` makes the uploader look at the ledger."""
+        self._deliveries = deliveries
+        self._wake = wake
+
+    def take_up(self, delivery_ids: Collection[int]) -> None:
+        """Have them begun at once, and their session ended afterwards. May be repeated."""
+        for delivery in self._deliveries:
+            if delivery.delivery_id in delivery_ids:
+                delivery.retried = True
+        self._wake()

@@ -211,8 +211,8 @@ class Scout:
             folder.settling.forget(path)
             return SettledSighting(sighting=sighting, eager=True)
         if closed:
-            folder.settling.settled(path)
-            return SettledSighting(sighting=sighting, eager=True)
+            seen_ago = folder.settling.settled(path)
+            return SettledSighting(sighting=sighting, eager=True, seen_ago=seen_ago)
         return folder.settling.observe(sighting)
 
     def _count_settling(self, folder: _Folder) -> None:
@@ -433,6 +433,9 @@ class Scout:
     def _end_session(self, folder: _Folder) -> None:
         delivery = folder.delivery
         now = self._clock.monotonic()
+        if delivery.retried:
+            delivery.retried = False
+            delivery.session_open = True  # perhaps a new one, which nobody told us of
         if not delivery.session_open or now < folder.session_look_at:
             return
         activity = DeliveryActivity(

@@ -52,12 +52,15 @@ class SettlingFiles:
         """Take a file out: it is gone, or on the books."""
         self._files.pop(path, None)
 
-    def settled(self, path: bytes) -> None:
-        """Take a file out because it has settled."""
+    def settled(self, path: bytes) -> float | None:
+        """Take a file out because it has settled. Tell how many seconds ago it was first seen; None
+        if it was not waited for.
+        """
         waiting = self._files.pop(path, None)
+        seen_ago = None if waiting is None else self._clock.monotonic() - waiting.first_seen
         if self._waits is not None:
-            seen = None if waiting is None else waiting.first_seen
-            self._waits.add(0.0 if seen is None else self._clock.monotonic() - seen)
+            self._waits.add(seen_ago or 0.0)
+        return seen_ago
 
     def goes_by_quiet(self, path: bytes) -> bool:
         """Tell whether a close of this file no longer means that it is complete."""
@@ -76,8 +79,8 @@ class SettlingFiles:
             rule=self._rule,
         )
         if isinstance(verdict, Settled):
-            self.settled(sighting.path)
-            return SettledSighting(sighting=sighting, eager=False)
+            seen_ago = self.settled(sighting.path)
+            return SettledSighting(sighting=sighting, eager=False, seen_ago=seen_ago)
         self._watch(sighting.path, verdict, self._next_look(verdict, wall_ns, monotonic))
         return None
 

@@ -290,7 +290,7 @@ class Uploader:
             delivery.last_activity = self._clock.monotonic()
         _tell(done, action)
         count(done, action, self._tally, now.timestamp())
-        self._add(Commit(claim=done.claim, action=action))
+        self._add(Commit(claim=done.claim, action=action, took_seconds=done.seconds))
 
     def _forget_preflights(self, delivery: Delivery) -> None:
         """Check a destination anew once it is back: it may not be the store that it was."""

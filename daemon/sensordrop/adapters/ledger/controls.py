@@ -23,7 +23,7 @@ class Controls:
             cursor.execute(
                 query("controls"), {"daemon_id": daemon_id, "delivery_ids": list(delivery_ids)}
             )
-            return [_control(row) for row in cursor.fetchall()]
+            return [control_of(row) for row in cursor.fetchall()]
 
     def set_control(
         self,
@@ -65,13 +65,14 @@ class Controls:
                 SettingInForce(
                     delivery=delivery,
                     configured=configured,
-                    control=None if rest[0] is None else _control(rest),
+                    control=None if rest[0] is None else control_of(rest),
                 )
                 for delivery, configured, *rest in cursor.fetchall()
             ]
 
 
-def _control(row: Sequence[Any]) -> Control:
+def control_of(row: Sequence[Any]) -> Control:
+    """Make a control of a row: kind, delivery, value, reason, who, when, until."""
     kind, delivery_id, value, reason, set_by, set_at, until = row
     return Control(
         kind=ControlKind(kind),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,8 +44,7 @@ class Enrollment:
 
     def __init__(self, connections: Connections, *, origin: str, started_by: str) -> None:
         self._connections = connections
-        self._origin = origin
-        self._started_by = started_by
+        self._opener = {"origin": origin, "started_by": started_by}
 
     def begin_sweep(self) -> datetime:
         """Give the database's time; what goes on the books later is not judged gone by it."""
@@ -176,7 +175,7 @@ class Enrollment:
                 if ignored:
                     cursor.execute(query("note_ignored"), chunk)
                 if new or changed:
-                    session_id, opened_now = self._session(cursor, delivery_id)
+                    session_id, opened_now = running_session(cursor, delivery_id, self._opener)
                     opened = session_id if opened_now else opened
                     _enroll_chunk(cursor, {**chunk, "session_id": session_id}, changed=changed > 0)
             if first == 1 and last_n > CHUNK_ROWS:
@@ -192,19 +191,21 @@ class Enrollment:
             unsettled_left=unsettled_count - len(unsettled),
         )
 
-    def _session(self, cursor: Cursor, delivery_id: int) -> tuple[int, bool]:
-        parameters = {
-            "delivery_id": delivery_id,
-            "origin": self._origin,
-            "started_by": self._started_by,
-        }
-        while True:
-            cursor.execute(query("open_session"), parameters)
-            if row := cursor.fetchone():
-                return row[0], False
-            cursor.execute(query("begin_session"), parameters)
-            if row := cursor.fetchone():
-                return row[0], True
+
+def running_session(
+    cursor: Cursor, delivery_id: int, opener: Mapping[str, str]
+) -> tuple[int, bool]:
+    """Give the delivery's running session, held open until the transaction ends, and whether it
+    was opened just now. `opener`: its origin, and who it was started by.
+    """
+    parameters = {**opener, "delivery_id": delivery_id}
+    while True:
+        cursor.execute(query("open_session"), parameters)
+        if row := cursor.fetchone():
+            return row[0], False
+        cursor.execute(query("begin_session"), parameters)
+        if row := cursor.fetchone():
+            return row[0], True
 
 
 def _enroll_chunk(cursor: Cursor, chunk: dict[str, Any], *, changed: bool) -> None:
@@ -258,6 +259,7 @@ def _copy_row(settled: SettledSighting) -> bytes:
                 _copy_escaped(sighting.path.replace(b"\\", b"\\\\")),
                 b"" if text == plain else _copy_escaped(text.encode()),
                 b"eager" if settled.eager else b"quiet",
+                b"\\N" if settled.seen_ago is None else b"%.3f" % settled.seen_ago,
             )
         )
         + b"\n"

@@ -13,6 +13,8 @@ from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
+from sensordrop.adapters.ledger.retries import Retries
+from sensordrop.adapters.ledger.stories import Stories
 from sensordrop.adapters.ledger.verification import Verification
 from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
@@ -24,7 +26,16 @@ FOLD_ROWS = 50_000
 
 
 class PostgresLedger(
-    Enrollment, Work, Multiparts, Registry, Controls, ListedObjects, Verification, Vitals
+    Enrollment,
+    Work,
+    Multiparts,
+    Registry,
+    Controls,
+    ListedObjects,
+    Verification,
+    Stories,
+    Retries,
+    Vitals,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -45,6 +56,8 @@ class PostgresLedger(
         ListedObjects.__init__(self, connections)
         Verification.__init__(self, connections)
         Vitals.__init__(self, connections)
+        Stories.__init__(self, connections)
+        Retries.__init__(self, connections, origin=origin, started_by=started_by)
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date and name the migrations that were applied."""

@@ -54,7 +54,7 @@ WITH crasher AS (
         (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
     SELECT upload_id, delivery_id, attempts, 'file', 'crash',
            'the program died ' || crashes || ' times while it worked on this file',
-           'look at the file and at the crash report in the journal; touch the file to have it tried again', true
+           'look at the file and at the crash report in the journal; sensordrop retry has it tried again', true
     FROM crasher
 )
 UPDATE file_uploads AS f
@@ -188,6 +188,7 @@ CREATE TEMP TABLE IF NOT EXISTS listing (
     path_bytes   bytea,
     special      text,
     mode         text DEFAULT 'sweep',
+    seen_ago     float8,
     -- A damaged card's file may say the year 300,000: it is held to what a bigint can say.
     mtime_ns     bigint GENERATED ALWAYS AS (least(greatest(trunc(mtime * 1000000000),
                      -9223372036854775808), 9223372036854775807)::bigint) STORED,
@@ -209,7 +210,8 @@ CREATE TEMP TABLE IF NOT EXISTS work (
     sensor       text,
     kind         file_kind,
     reason       text,
-    unsettled    boolean
+    unsettled    boolean,
+    seen_ago     float8
 );
 TRUNCATE listing;
 TRUNCATE work RESTART IDENTITY;
@@ -221,7 +223,7 @@ FROM STDIN (ENCODING 'SQL_ASCII');
 
 -- name: copy_sightings
 -- Takes in single sightings with the mode in which each was settled.
-COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special, mode)
+COPY listing (entry_type, size_bytes, mtime, ctime, path_bytes, special, mode, seen_ago)
 FROM STDIN (ENCODING 'SQL_ASCII');
 
 -- name: compare_listing
@@ -232,7 +234,7 @@ FROM STDIN (ENCODING 'SQL_ASCII');
 -- listing of them all.
 INSERT INTO work
     (verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, path_bytes,
-     path_digest, sensor, kind, reason, unsettled)
+     path_digest, sensor, kind, reason, unsettled, seen_ago)
 SELECT verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, path_bytes,
        path_digest,
        CASE WHEN cardinality(parts) > %(sensor_level)s AND %(sensor_level)s > 0
@@ -251,7 +253,8 @@ SELECT verdict, upload_id, entry_type, size_bytes, mtime_ns, ctime_ns, path, pat
                              OR (mtime_ns > %(edge_ns)s AND mtime_ns <= %(wall_ns)s)
            WHEN 'eager' THEN verdict NOT IN ('new', 'back')
            ELSE false
-       END
+       END,
+       seen_ago
 FROM (
     SELECT CASE
                WHEN f.id IS NULL THEN 'new'
@@ -260,7 +263,7 @@ FROM (
                ELSE 'changed'
            END AS verdict,
            f.id AS upload_id, l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns, l.path_bytes,
-           l.path_digest, l.mode, named.path,
+           l.path_digest, l.mode, l.seen_ago, named.path,
            string_to_array(named.path, '/') AS parts,
            lower(CASE WHEN strpos(substr(file.name, 2), '.') > 0
                       THEN split_part(file.name, '.', -1) ELSE '' END COLLATE "C") AS extension
@@ -356,9 +359,10 @@ WHERE w.verdict IN ('changed', 'back') AND w.reason IS NULL AND NOT w.unsettled
 WITH enrolled AS (
     INSERT INTO file_uploads
         (delivery_id, destination_id, session_id, sensor_id, predecessor_id, kind, size_bytes,
-         mtime_ns, ctime_ns, path, path_bytes, path_digest)
+         mtime_ns, ctime_ns, path, path_bytes, path_digest, seen_at)
     SELECT d.id, d.destination_id, %(session_id)s, s.id, w.upload_id, w.kind, w.size_bytes,
-           w.mtime_ns, w.ctime_ns, w.path, w.path_bytes, w.path_digest
+           w.mtime_ns, w.ctime_ns, w.path, w.path_bytes, w.path_digest,
+           now() - make_interval(secs => w.seen_ago)
     FROM work AS w
     JOIN deliveries AS d ON d.id = %(delivery_id)s
     JOIN sensors AS s ON s.project_id = d.project_id AND s.serial = w.sensor
@@ -576,7 +580,7 @@ RETURNING f.id;
 WITH outcome AS (
     SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
         upload_id bigint, claim_number bigint, scope text, error_class text, message text,
-        hint text)
+        hint text, took_seconds float8)
 ), fenced AS (
     DELETE FROM upload_queue AS q USING outcome AS o
     WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
@@ -584,9 +588,9 @@ WITH outcome AS (
     RETURNING q.upload_id, q.delivery_id, q.claim_number, q.attempts, q.crashes
 ), story AS (
     INSERT INTO upload_failures
-        (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
+        (upload_id, delivery_id, attempts, scope, error_class, message, hint, final, begun_at)
     SELECT q.upload_id, q.delivery_id, q.attempts + 1, o.scope, o.error_class, o.message, o.hint,
-           true
+           true, now() - make_interval(secs => o.took_seconds)
     FROM fenced AS q JOIN outcome AS o ON o.upload_id = q.upload_id
 )
 UPDATE file_uploads AS f
@@ -601,7 +605,7 @@ RETURNING f.id;
 WITH outcome AS (
     SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
         upload_id bigint, claim_number bigint, wait_seconds float8, scope text,
-        error_class text, message text, hint text)
+        error_class text, message text, hint text, took_seconds float8)
 ), fenced AS (
     UPDATE upload_queue AS q
     SET claimed_by = NULL, attempts = q.attempts + 1,
@@ -612,10 +616,45 @@ WITH outcome AS (
     RETURNING q.upload_id, q.delivery_id, q.attempts
 )
 INSERT INTO upload_failures
-    (upload_id, delivery_id, attempts, scope, error_class, message, hint, final)
-SELECT q.upload_id, q.delivery_id, q.attempts, o.scope, o.error_class, o.message, o.hint, false
+    (upload_id, delivery_id, attempts, scope, error_class, message, hint, final, begun_at)
+SELECT q.upload_id, q.delivery_id, q.attempts, o.scope, o.error_class, o.message, o.hint, false,
+       now() - make_interval(secs => o.took_seconds)
 FROM fenced AS q JOIN outcome AS o ON o.upload_id = q.upload_id
 RETURNING upload_id;
+
+-- name: commit_not_to_blame
+-- Gives claims back whose attempts failed by the trouble of others: told, and not charged.
+WITH outcome AS (
+    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (
+        upload_id bigint, claim_number bigint, wait_seconds float8, scope text,
+        error_class text, message text, hint text, took_seconds float8)
+), fenced AS (
+    UPDATE upload_queue AS q
+    SET claimed_by = NULL,
+        next_at = coalesce(now() + make_interval(secs => o.wait_seconds), '-infinity')
+    FROM outcome AS o
+    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
+      AND q.claimed_by = %(daemon_id)s
+    RETURNING q.upload_id, q.delivery_id, q.attempts
+)
+INSERT INTO upload_failures
+    (upload_id, delivery_id, attempts, scope, error_class, message, hint, final, begun_at, charged)
+SELECT q.upload_id, q.delivery_id, q.attempts, o.scope, o.error_class, o.message, o.hint, false,
+       now() - make_interval(secs => o.took_seconds), false
+FROM fenced AS q JOIN outcome AS o ON o.upload_id = q.upload_id
+RETURNING upload_id;
+
+-- name: forget_old_failures
+-- Keeps the newest failures of each file, those that were charged and the others apart: a store
+-- that is down for a week must not push a file's own story out, nor fill the ledger.
+DELETE FROM upload_failures
+WHERE id IN (
+    SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY upload_id, charged ORDER BY id DESC) AS place
+        FROM upload_failures
+        WHERE upload_id = ANY(%(upload_ids)s) AND NOT final
+    ) AS told
+    WHERE place > %(kept)s);
 
 -- name: commit_given_back
 -- Gives claims back without charging the files anything.
@@ -1125,7 +1164,7 @@ SELECT current_setting('server_version') AS server,
 
 -- name: status
 -- Tells all there is to show of every delivery; counts come from the kept sums.
-SELECT d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,
+SELECT d.id AS delivery_id, d.name, c.name AS client, p.name AS project, y.name AS cycle, d.enabled,
        s.state, s.reason, coalesce(s.settling, 0) AS settling,
        (SELECT coalesce(jsonb_object_agg(t.state, jsonb_build_array(t.files, t.bytes)), '{}')
         FROM (SELECT u.state, sum(u.files) AS files, sum(u.bytes) AS bytes
@@ -1219,6 +1258,97 @@ FROM unnest(%(delivery_ids)s::bigint[]) AS d (id);
 SELECT extract(epoch FROM now() - used_until)::float8 FROM audit_rounds
 WHERE station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s);
 
+-- name: begin_retry
+-- Writes down that somebody has files of a delivery retried.
+INSERT INTO retries (delivery_id, asked_by, reason, what, at_once)
+VALUES (%(delivery_id)s, %(asked_by)s, %(reason)s, %(what)s, %(at_once)s)
+RETURNING id;
+
+-- name: newest_retries
+-- Says for each delivery which retry by hand was its last: asked once a second.
+SELECT d.id, r.id
+FROM unnest(%(delivery_ids)s::bigint[]) AS d(id)
+CROSS JOIN LATERAL (
+    SELECT id FROM retries WHERE delivery_id = d.id ORDER BY id DESC LIMIT 1) AS r;
+
+-- name: failed_files
+-- Gives the next quarantined files of a delivery, or of one of its sessions, newest first.
+SELECT u.id, f.id
+FROM upload_failures AS u
+JOIN file_uploads AS f ON f.id = u.upload_id
+WHERE u.delivery_id = %(delivery_id)s AND u.final AND u.id < %(before)s
+  AND f.is_current AND f.state = 'failed'
+  AND (%(session_id)s::bigint IS NULL OR f.session_id = %(session_id)s)
+ORDER BY u.id DESC LIMIT %(most)s;
+
+-- name: retry_again
+-- Quarantined files of the running session are pending again.
+WITH again AS (
+    UPDATE file_uploads
+    SET state = 'pending', finished_at = NULL, reason = NULL, attempts = 0, crashes = 0
+    WHERE id = ANY(%(upload_ids)s) AND is_current AND state = 'failed'
+      AND session_id = %(session_id)s
+    RETURNING id, claim_number
+), story AS (
+    UPDATE upload_failures SET final = false
+    WHERE upload_id IN (SELECT id FROM again) AND final
+), told AS (
+    INSERT INTO retried_files (retry_id, upload_id) SELECT %(retry_id)s, id FROM again
+)
+INSERT INTO upload_queue (upload_id, delivery_id, claim_number, next_at)
+SELECT id, %(delivery_id)s, claim_number, CASE WHEN %(at_once)s THEN '-infinity' ELSE now() END
+FROM again;
+
+-- name: retry_supersede
+-- Those of sessions that have ended get a successor: an ended session keeps what it counted.
+UPDATE file_uploads
+SET is_current = false, superseded_from = state, state = 'superseded'
+WHERE id = ANY(%(upload_ids)s) AND is_current AND state = 'failed'
+  AND session_id IS DISTINCT FROM %(session_id)s
+RETURNING id;
+
+-- name: retry_anew
+-- Puts the successors on the books and into the queue.
+WITH anew AS (
+    INSERT INTO file_uploads
+        (delivery_id, destination_id, session_id, sensor_id, predecessor_id, kind, size_bytes,
+         mtime_ns, ctime_ns, path, path_bytes, path_digest)
+    SELECT delivery_id, destination_id, %(session_id)s, sensor_id, id, kind, size_bytes,
+           mtime_ns, ctime_ns, path, path_bytes, path_digest
+    FROM file_uploads WHERE id = ANY(%(upload_ids)s) ORDER BY id
+    RETURNING id
+), told AS (
+    INSERT INTO retried_files (retry_id, upload_id) SELECT %(retry_id)s, id FROM anew
+)
+INSERT INTO upload_queue (upload_id, delivery_id, next_at)
+SELECT id, %(delivery_id)s, CASE WHEN %(at_once)s THEN '-infinity' ELSE now() END FROM anew;
+
+-- name: waiting_files
+-- Gives the next files of a delivery, or of one of its sessions, that wait for their next attempt.
+SELECT q.upload_id
+FROM upload_queue AS q
+JOIN file_uploads AS f ON f.id = q.upload_id
+WHERE q.delivery_id = %(delivery_id)s AND q.next_at > now() AND q.next_at < 'infinity'
+  AND (%(session_id)s::bigint IS NULL OR f.session_id = %(session_id)s)
+ORDER BY q.next_at, q.upload_id LIMIT %(most)s;
+
+-- name: retry_now
+-- Files that wait for their next attempt are due at once, with all their attempts before them.
+WITH hurried AS (
+    UPDATE upload_queue SET next_at = '-infinity', attempts = 0
+    WHERE upload_id = ANY(%(upload_ids)s) AND claimed_by IS NULL AND next_at > now()
+    RETURNING upload_id
+)
+INSERT INTO retried_files (retry_id, upload_id) SELECT %(retry_id)s, upload_id FROM hurried;
+
+-- name: count_retry
+-- Notes how many files a retry by hand has come to so far.
+UPDATE retries SET files = %(files)s WHERE id = %(retry_id)s;
+
+-- name: drop_empty_retry
+-- A retry that found nothing to retry leaves no row.
+DELETE FROM retries WHERE id = %(retry_id)s AND files = 0;
+
 -- name: controls
 -- Finds what people set for a program's station and its deliveries; asked once a second.
 SELECT kind, delivery_id, value, reason, set_by, set_at, until
@@ -1281,3 +1411,180 @@ LEFT JOIN controls AS c
    AND CASE WHEN p.delivery_id IS NULL THEN c.station_id = p.station_id
             ELSE c.delivery_id = p.delivery_id END
 ORDER BY p.delivery NULLS FIRST;
+
+-- name: delivery_places
+-- Gives where the deliveries of a station (or of all) take from and put to, and how they stand.
+SELECT d.id AS delivery_id, d.name, t.name AS station, d.local_directory, x.endpoint_url,
+       x.bucket_name, d.s3_prefix, d.enabled, s.state, s.reason, s.last_sweep_ended_at,
+       s.last_sweep_complete, s.last_complete_sweep_at, n.id AS session_id,
+       (SELECT (h.configuration ->> 'quiet_seconds')::float8 FROM config_history AS h
+        WHERE h.delivery_id = d.id ORDER BY h.id DESC LIMIT 1) AS quiet_seconds,
+       EXISTS (SELECT 1 FROM daemons AS b
+               WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'
+                 AND (d.shared OR b.station_id = d.station_id)) AS daemon_alive
+FROM deliveries AS d
+JOIN destinations AS x ON x.id = d.destination_id
+LEFT JOIN stations AS t ON t.id = d.station_id
+LEFT JOIN delivery_status AS s ON s.delivery_id = d.id
+LEFT JOIN sync_sessions AS n ON n.delivery_id = d.id AND n.state <> 'ended'
+WHERE d.retired_at IS NULL
+  AND (%(station)s::text IS NULL OR d.shared OR t.name = %(station)s)
+ORDER BY d.name, d.id;
+
+-- name: pauses_of
+-- Finds the pauses that hold for a delivery: its own, and that of its station.
+SELECT kind, delivery_id, value, reason, set_by, set_at, until
+FROM controls
+WHERE kind = 'pause' AND ended_at IS NULL AND (until IS NULL OR until > now())
+  AND (delivery_id = %(delivery_id)s
+       OR station_id = (SELECT coalesce(d.station_id, t.id) FROM deliveries AS d
+                        LEFT JOIN stations AS t ON t.name = %(station)s
+                        WHERE d.id = %(delivery_id)s));
+
+-- name: current_files
+-- Finds the current versions of files by their paths.
+SELECT f.id, f.path_digest, f.state
+FROM file_uploads AS f
+WHERE f.delivery_id = %(delivery_id)s AND f.path_digest = ANY(%(digests)s::bytea[])
+  AND f.is_current;
+
+-- name: file_versions
+-- Gives the current version of a file and those before it, the newest first.
+WITH RECURSIVE versions AS (
+    SELECT f.*, 1 AS place FROM file_uploads AS f
+    WHERE f.delivery_id = %(delivery_id)s AND f.path_digest = %(digest)s AND f.is_current
+    UNION ALL
+    SELECT f.*, v.place + 1 FROM versions AS v
+    JOIN file_uploads AS f ON f.id = v.predecessor_id
+    WHERE v.place < %(most)s
+)
+SELECT v.id AS upload_id, v.state::text, v.session_id, s.serial AS sensor, v.size_bytes,
+       v.mtime_ns, v.ctime_ns, v.seen_at, v.enrolled_at, v.finished_at, v.object_key, v.reason,
+       coalesce(q.attempts, v.attempts) AS attempts, coalesce(q.crashes, v.crashes) AS crashes,
+       q.claimed_by IS NOT NULL AS claimed,
+       CASE WHEN isfinite(q.next_at) AND q.next_at > now() THEN q.next_at END AS next_at
+FROM versions AS v
+JOIN sensors AS s ON s.id = v.sensor_id
+LEFT JOIN upload_queue AS q ON q.upload_id = v.id
+ORDER BY v.place;
+
+-- name: file_failures
+-- Gives the failures of versions of a file, in their order.
+SELECT upload_id, begun_at, failed_at, attempts, scope, error_class, message, hint, charged, final
+FROM upload_failures WHERE upload_id = ANY(%(upload_ids)s) ORDER BY id;
+
+-- name: file_retries
+-- Gives who had versions of a file retried by hand.
+SELECT r.upload_id, t.asked_at, t.asked_by, t.reason, t.at_once
+FROM retried_files AS r JOIN retries AS t ON t.id = r.retry_id
+WHERE r.upload_id = ANY(%(upload_ids)s) ORDER BY t.id;
+
+-- name: ignored_file
+-- Says why a path of a delivery is not uploaded.
+SELECT reason, seen_at FROM ignored_files
+WHERE delivery_id = %(delivery_id)s AND path_digest = %(digest)s;
+
+-- name: files_counted
+-- Tells from the kept counts whether there is any file to list at all.
+SELECT coalesce(sum(files), 0) > 0 FROM (
+    SELECT delivery_id, sensor_id, state, files FROM file_counts
+    UNION ALL
+    SELECT delivery_id, sensor_id, state, files FROM counter_deltas
+) AS c
+WHERE delivery_id = ANY(%(delivery_ids)s)
+  AND (%(state)s::text IS NULL OR state = %(state)s)
+  AND (%(sensor)s::text IS NULL
+       OR sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s));
+
+-- name: list_failed
+-- Lists quarantined files, those that failed last first.
+SELECT u.id AS place, d.name AS delivery, s.serial AS sensor, f.path, 'failed' AS state,
+       f.size_bytes, f.session_id, f.attempts, f.enrolled_at, f.finished_at,
+       NULL::timestamptz AS next_at, u.error_class, f.reason
+FROM upload_failures AS u
+JOIN file_uploads AS f ON f.id = u.upload_id
+JOIN deliveries AS d ON d.id = f.delivery_id
+JOIN sensors AS s ON s.id = f.sensor_id
+WHERE u.final AND u.delivery_id = ANY(%(delivery_ids)s) AND u.id < %(before)s
+  AND f.is_current AND f.state = 'failed'
+  AND (%(sensor)s::text IS NULL OR s.serial = %(sensor)s)
+ORDER BY u.id DESC LIMIT %(most)s;
+
+-- name: list_queued
+-- Lists files that wait or are being uploaded, the newest first. The last error is that of the
+-- attempt before, where there was one.
+SELECT q.upload_id AS place, d.name AS delivery, s.serial AS sensor, f.path,
+       CASE WHEN q.next_at = 'infinity' THEN 'uploading' ELSE 'pending' END AS state,
+       f.size_bytes, f.session_id, q.attempts, f.enrolled_at, f.finished_at,
+       CASE WHEN isfinite(q.next_at) AND q.next_at > now() THEN q.next_at END AS next_at,
+       e.error_class, e.message AS reason
+FROM upload_queue AS q
+JOIN file_uploads AS f ON f.id = q.upload_id
+JOIN deliveries AS d ON d.id = f.delivery_id
+JOIN sensors AS s ON s.id = f.sensor_id
+LEFT JOIN LATERAL (
+    SELECT error_class, message FROM upload_failures WHERE upload_id = q.upload_id
+    ORDER BY id DESC LIMIT 1) AS e ON true
+WHERE q.delivery_id = ANY(%(delivery_ids)s) AND q.upload_id < %(before)s
+  AND (q.next_at = 'infinity') = (%(state)s = 'uploading')
+  AND (%(sensor)s::text IS NULL OR s.serial = %(sensor)s)
+ORDER BY q.upload_id DESC LIMIT %(most)s;
+
+-- name: list_files
+-- Lists files of any other state, or of all, the newest first.
+SELECT f.id AS place, d.name AS delivery, s.serial AS sensor, f.path,
+       CASE WHEN q.next_at = 'infinity' THEN 'uploading' ELSE f.state::text END AS state,
+       f.size_bytes, f.session_id, coalesce(q.attempts, f.attempts) AS attempts, f.enrolled_at,
+       f.finished_at,
+       CASE WHEN isfinite(q.next_at) AND q.next_at > now() THEN q.next_at END AS next_at,
+       CASE WHEN f.state = 'failed' THEN (
+           SELECT error_class FROM upload_failures WHERE upload_id = f.id
+           ORDER BY id DESC LIMIT 1) END AS error_class,
+       f.reason
+FROM (
+    SELECT * FROM file_uploads
+    WHERE delivery_id = ANY(%(delivery_ids)s) AND id < %(before)s
+      AND (%(state)s::text IS NULL OR state = %(state)s::upload_state)
+      AND (%(sensor)s::text IS NULL
+           OR sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s))
+    ORDER BY id DESC LIMIT %(most)s) AS f
+JOIN deliveries AS d ON d.id = f.delivery_id
+JOIN sensors AS s ON s.id = f.sensor_id
+LEFT JOIN upload_queue AS q ON q.upload_id = f.id
+ORDER BY f.id DESC;
+
+-- name: list_sessions
+-- Lists sessions, the newest first, or the one that is asked for. What a running one has so far
+-- comes from the kept counts.
+SELECT n.id AS session_id, n.delivery_id, d.name AS delivery, n.state::text, n.origin, n.started_by, n.started_at,
+       n.ended_at,
+       CASE WHEN n.state = 'ended' THEN jsonb_build_object(
+           'uploaded', jsonb_build_array(n.files_uploaded, n.bytes_uploaded),
+           'skipped', jsonb_build_array(n.files_skipped, NULL),
+           'failed', jsonb_build_array(n.files_failed, NULL),
+           'superseded', jsonb_build_array(n.files_superseded, NULL),
+           'vanished', jsonb_build_array(n.files_vanished, NULL))
+       ELSE (SELECT coalesce(jsonb_object_agg(t.state, jsonb_build_array(t.files, t.bytes)), '{}')
+             FROM (SELECT u.state, sum(u.files) AS files, sum(u.bytes) AS bytes
+                   FROM (SELECT state, files, bytes FROM session_counts WHERE session_id = n.id
+                         UNION ALL
+                         SELECT state, files, bytes FROM counter_deltas WHERE session_id = n.id
+                        ) AS u
+                   GROUP BY u.state) AS t) END AS counts,
+       CASE WHEN n.state = 'ended' THEN n.bytes_total END AS bytes_total
+FROM (
+    SELECT n.* FROM sync_sessions AS n
+    WHERE CASE WHEN %(session_id)s::bigint IS NULL THEN n.delivery_id = ANY(%(delivery_ids)s)
+               ELSE n.id = %(session_id)s END
+      AND n.id < %(before)s
+    ORDER BY n.id DESC LIMIT %(most)s) AS n
+JOIN deliveries AS d ON d.id = n.delivery_id
+ORDER BY n.id DESC;
+
+-- name: session_troubles
+-- Counts what failed in a session, by what it was.
+SELECT u.error_class, count(*), min(f.path)
+FROM file_uploads AS f
+JOIN upload_failures AS u ON u.upload_id = f.id AND u.final
+WHERE f.session_id = %(session_id)s AND f.state IN ('failed', 'superseded')
+GROUP BY u.error_class ORDER BY count(*) DESC, u.error_class LIMIT %(most)s;

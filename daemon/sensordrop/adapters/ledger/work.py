@@ -27,6 +27,10 @@ from sensordrop.core.lifecycle import (
 from sensordrop.core.model import Claim, Fingerprint, Receipt
 from sensordrop.ports import Commit
 
+KEPT_FAILURES = 20
+"""Failures of one file that are kept of those that were charged to it, and as many of those that
+were not: with the usual settings all of several rounds of retries, and never more than a page."""
+
 
 class Work:
     """The part of the ledger that hands out files and takes in outcomes."""
@@ -56,6 +60,7 @@ class Work:
             name, row = _row(commit, now)
             groups[name].append(row)
         written = 0
+        failed = [row["upload_id"] for rows in groups.values() for row in rows if "scope" in row]
         with self._connections.transaction() as cursor:
             for name, rows in sorted(groups.items()):
                 parameters = {"daemon_id": daemon_id, "outcomes": Json(rows)}
@@ -64,6 +69,10 @@ class Work:
                 else:
                     cursor.execute(query(name), parameters)
                     written += cursor.rowcount
+            if failed:
+                cursor.execute(
+                    query("forget_old_failures"), {"upload_ids": failed, "kept": KEPT_FAILURES}
+                )
         return written
 
     def release_unheld(
@@ -153,13 +162,15 @@ def _row(commit: Commit, now: datetime) -> tuple[str, dict[str, Any]]:
                 "ctime_ns": seen.ctime_ns,
             }
         case Retry(failure=failure, until=until):
-            row = {**fence, **_failed(failure), "wait_seconds": _wait(until, now)}
+            row = {**fence, **_failed(commit, failure), "wait_seconds": _wait(until, now)}
             return "commit_retries", row
         case Quarantine(failure=failure):
-            return "commit_quarantined", {**fence, **_failed(failure)}
-        case GiveBack(until=until):
-            wait = None if until is None else _wait(until, now)
-            return "commit_given_back", {**fence, "wait_seconds": wait}
+            return "commit_quarantined", {**fence, **_failed(commit, failure)}
+        case GiveBack(until=until, failure=given):
+            row = {**fence, "wait_seconds": None if until is None else _wait(until, now)}
+            if given is None:
+                return "commit_given_back", row
+            return "commit_not_to_blame", {**row, **_failed(commit, given)}
 
 
 def _wait(until: datetime, now: datetime) -> float:
@@ -180,12 +191,13 @@ def _stored(state: str, receipt: Receipt, reason: str | None) -> dict[str, Any]:
     }
 
 
-def _failed(failure: Failure) -> dict[str, Any]:
+def _failed(commit: Commit, failure: Failure) -> dict[str, Any]:
     return {
         "scope": failure.scope.value,
         "error_class": failure.error_class,
         "message": _storable(failure.message),
         "hint": _storable(failure.hint),
+        "took_seconds": commit.took_seconds,
     }
 
 

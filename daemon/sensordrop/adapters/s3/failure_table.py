@@ -444,7 +444,7 @@ RULES: tuple[Rule, ...] = (
         scope=FILE,
         meaning="the store refuses this request for a reason of its own",
         hint="read the store's words in the message; "
-        "once the reason is gone, `touch` the file to have it tried again",
+        "once the reason is gone, `sensordrop retry` has it tried again",
         codes=(
             "InvalidRequest",
             "InvalidArgument",

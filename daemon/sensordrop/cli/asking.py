@@ -1,0 +1,164 @@
+"""What the verbs that answer questions about files, sessions and deliveries have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sensordrop.config.problem import did_you_mean
+from sensordrop.core.keys import path_bytes, path_text
+from sensordrop.core.story import DeliveryPlace, OnDisk
+from sensordrop.core.terminal import printable
+from sensordrop.exits import Exit
+
+if TYPE_CHECKING:
+    from sensordrop.adapters.ledger.ledger import PostgresLedger
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MOST_LINES = 1_000
+"""Lines of one page at most: more are asked for with --after, and no answer fills a memory."""
+
+
+def page_options(function: Function) -> Function:
+    """Add the options that say which page of a list is wanted."""
+    for option in (
+        click.option(
+            "--limit",
+            type=click.IntRange(1, MOST_LINES),
+            default=50,
+            show_default=True,
+            help="Lines of a page.",
+        ),
+        click.option(
+            "--after", type=int, metavar="N", help="Go on after the page that ended with N."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def chosen_places(
+    ledger: PostgresLedger, station: str | None, delivery: str | None
+) -> list[DeliveryPlace]:
+    """Give the deliveries that a verb is about: the one that is named, or all. Raises UsageError."""
+    places = ledger.delivery_places(station)
+    if delivery is None:
+        return places
+    chosen = [place for place in places if place.name == delivery]
+    if not chosen:
+        names = [place.name for place in places]
+        meant = did_you_mean(delivery, names)
+        raise click.UsageError(
+            f"there is no delivery {delivery!r}"
+            + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}")
+        )
+    return chosen
+
+
+def find_file(
+    ledger: PostgresLedger, places: Sequence[DeliveryPlace], argument: str
+) -> tuple[DeliveryPlace, bytes] | None:
+    """Find which file of which delivery a path on the command line means; None if of none.
+
+    The path is absolute, or relative to the delivery's folder, in the text form of the ledger or
+    as the disk has it; one that is relative to the working directory is taken too, where that
+    lies in a delivery. Raises UsageError where several deliveries have such a file.
+    """
+    if Path(argument).is_absolute():
+        return _below(places, Path(argument))
+    relative = os.fsencode(os.path.normpath(argument))
+    forms = dict.fromkeys((relative, _unescaped(relative)))
+    found = [
+        (place, form)
+        for place in places
+        for form in forms
+        if ledger.knows_file(place.delivery_id, form) or _is_file(place, form)
+    ]
+    if not found:
+        return _below(places, Path(argument))
+    if len(found) > 1:
+        names = ", ".join(sorted({place.name for place, _ in found}))
+        raise click.UsageError(
+            f"{printable(path_text(relative))} is a file of several deliveries ({names}): "
+            "say which with --delivery"
+        )
+    return found[0]
+
+
+def look_on_disk(place: DeliveryPlace, path: bytes) -> OnDisk:
+    """Look at a file in its delivery's folder, if that is on this machine."""
+    from sensordrop.adapters.source import FolderSource
+
+    source = FolderSource(place.local_directory)
+    if source.device() is None:
+        return OnDisk(problem=f"the folder {place.local_directory} is not there on this machine")
+    try:
+        sighting = source.look(path)
+    except OSError as error:
+        return OnDisk(problem=f"the file can't be looked at: {error.strerror}")
+    return OnDisk(fingerprint=sighting.fingerprint if sighting else None)
+
+
+def not_found(argument: str, places: Sequence[DeliveryPlace]) -> None:
+    """Say that nothing is known of a path, and where it was looked for."""
+    where = ", ".join(place.local_directory for place in places) or "no delivery at all"
+    click.echo(
+        f"{printable(argument)}: neither on the books nor on disk (looked in: {printable(where)}). "
+        "Give the path as it is below the delivery's folder, or absolute.",
+        err=True,
+    )
+
+
+def ended(code: Exit) -> None:
+    """End the program where it did not end well."""
+    if code is not Exit.DONE:
+        sys.exit(code)
+
+
+def iso(instant: datetime | None) -> str | None:
+    """Write an instant for programs."""
+    return None if instant is None else instant.isoformat(timespec="milliseconds")
+
+
+def clock(instant: datetime | None, zone: tzinfo) -> str:
+    """Write an instant for people, to the second."""
+    return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size_words(size_bytes: int) -> str:
+    """Write a size for people."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size_bytes} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+def _below(places: Sequence[DeliveryPlace], file: Path) -> tuple[DeliveryPlace, bytes] | None:
+    """Find the delivery in whose folder a file lies, by its name or by where links lead."""
+    absolute = Path(os.path.normpath(Path.cwd() / file))
+    for candidate in (absolute, absolute.parent.resolve() / absolute.name):
+        for place in places:
+            for root in (Path(place.local_directory), Path(place.local_directory).resolve()):
+                if candidate != root and candidate.is_relative_to(root):
+                    return place, os.fsencode(candidate.relative_to(root))
+    return None
+
+
+def _is_file(place: DeliveryPlace, relative: bytes) -> bool:
+    return look_on_disk(place, relative).fingerprint is not None
+
+
+def _unescaped(path: bytes) -> bytes:
+    try:
+        return path_bytes(path.decode("utf-8"))
+    except UnicodeDecodeError:  # not in text form: exact bytes of the disk
+        return path
