@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import MutableMapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from sensordrop.adapters import journal
 from sensordrop.core.terminal import printable
 
 LEVELS = {
@@ -19,20 +21,22 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-_JOURNAL_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""Levels as syslog priorities: journald reads `<N>` at the start of a line (sd-daemon(3))."""
-
 _RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 Event = MutableMapping[str, Any]
 
 
 def configure(log_format: str, log_level: str) -> None:
-    """Send all logs to standard error: for people, as JSON lines, or for the journal."""
+    """Send all logs to standard error: for people, as JSON lines, or for the journal.
+
+    `journal` writes into systemd's journal itself where standard error leads there, so that facts
+    become fields; else it writes lines that journald understands when they reach it another way.
+    """
     steps: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
     ]
+    factory: Any = structlog.PrintLoggerFactory(file=sys.stderr)
     if log_format == "json":
         steps += [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -40,6 +44,12 @@ def configure(log_format: str, log_level: str) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
             _json_harmless,
         ]
+    elif log_format == "journal" and journal.is_our_stderr(
+        os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()
+    ):
+        steps += [structlog.processors.format_exc_info, _for_journal]
+        logger = journal.JournalLogger()
+        factory = lambda *_: logger  # noqa: E731 — one socket serves all threads
     elif log_format == "journal":
         steps += [
             structlog.processors.format_exc_info,
@@ -57,7 +67,7 @@ def configure(log_format: str, log_level: str) -> None:
     structlog.configure(
         processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
@@ -77,5 +87,9 @@ def _json_harmless(_: Any, __: str, line: str) -> str:
 
 
 def _prioritised(_: Any, __: str, line: str) -> str:
-    level = next((name for name in _JOURNAL_PRIORITIES if f" level={name}" in line), "info")
-    return f"<{_JOURNAL_PRIORITIES[level]}>{line}"
+    level = next((name for name in journal.PRIORITIES if f" level={name}" in line), "info")
+    return f"<{journal.PRIORITIES[level]}>{line}"
+
+
+def _for_journal(_: Any, __: str, event: Event) -> bytes:
+    return journal.datagram(journal.fields_of(event))

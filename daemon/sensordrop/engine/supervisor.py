@@ -18,6 +18,9 @@ FIRST_RESTART_SECONDS = 1.0
 TURN_SECONDS = 0.2
 JOIN_SECONDS = 25.0
 """How long services may take to end after the stop."""
+SILENCE_SECONDS = 600.0
+"""How long a service may go without looking at its stop flag. The longest wait that is in order is
+that for a database which replays its log after a power cut: half of this."""
 
 _log = structlog.get_logger()
 
@@ -33,7 +36,12 @@ class Service:
     name: str
     run: Callable[[StopFlag], None]
     wake: Callable[[], None]
+    silence_seconds: float = SILENCE_SECONDS
+    """Longer than its longest rest."""
     thread: threading.Thread | None = None
+    looked_at: float = 0.0
+    """When its own thread last looked at its stop flag: then it was turning."""
+    silent: bool = False
     problem: BaseException | None = None
     restarts: deque[float] = field(default_factory=deque)
     restarted: int = 0
@@ -41,12 +49,38 @@ class Service:
     start_at: float = 0.0
 
 
+class _LookedAt:
+    """A service's stop flag: a look from its own thread is its sign of life.
+
+    Looks of threads that it started count for nothing: they may turn while it hangs.
+    """
+
+    def __init__(self, flag: threading.Event, service: Service, clock: Clock) -> None:
+        self._flag = flag
+        self._service = service
+        self._clock = clock
+        self._own = threading.get_ident()
+
+    def is_set(self) -> bool:
+        if threading.get_ident() == self._own:
+            self._service.looked_at = self._clock.monotonic()
+        return self._flag.is_set()
+
+
 class Supervisor:
     """Starts services, restarts what fails with a growing wait, and ends all in order."""
 
-    def __init__(self, services: list[Service], clock: Clock) -> None:
+    def __init__(
+        self,
+        services: list[Service],
+        clock: Clock,
+        *,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`alive` is called several times a second as long as every service turns."""
         self._services = services
         self._clock = clock
+        self._alive = alive
         self._stop = threading.Event()
         self._now = threading.Event()
 
@@ -59,6 +93,8 @@ class Supervisor:
             while not wanted.is_set():
                 for service in self._services:
                     self._keep_running(service)
+                if not self._any_silent():
+                    self._alive()
                 self._stop.wait(TURN_SECONDS)
         finally:
             self._end()
@@ -79,10 +115,28 @@ class Supervisor:
             self._note_death(service, now)
         if now >= service.start_at:
             service.problem = None
+            service.looked_at = now
             service.thread = threading.Thread(
                 target=self._run, args=(service,), name=service.name, daemon=True
             )
             service.thread.start()
+
+    def _any_silent(self) -> bool:
+        """Tell whether a service hangs. A thread can't be ended from outside: the process can."""
+        for service in self._services:
+            silent = service.thread is not None and (
+                self._clock.monotonic() - service.looked_at > service.silence_seconds
+            )
+            if silent and not service.silent:
+                _log.error(
+                    "service_silent",
+                    service=service.name,
+                    problem=f"it has not turned for {service.silence_seconds:.0f} seconds",
+                    hint="under systemd the watchdog restarts the daemon; else restart it: "
+                    "what was in hand is taken up again",
+                )
+            service.silent = silent
+        return any(service.silent for service in self._services)
 
     def _note_death(self, service: Service, now: float) -> None:
         service.thread = None
@@ -100,7 +154,7 @@ class Supervisor:
 
     def _run(self, service: Service) -> None:
         try:
-            service.run(self._stop)
+            service.run(_LookedAt(self._stop, service, self._clock))
             if not self._stop.is_set():
                 raise RuntimeError("the service ended by itself")
         except BaseException as problem:  # noqa: BLE001 — whatever ends a service is told and answered
