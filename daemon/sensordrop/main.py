@@ -16,6 +16,7 @@ from sensordrop.config import (
     Notice,
     default_path,
     load,
+    take_credentials,
 )
 from sensordrop.exits import Exit
 from sensordrop.local import BUCKET, RUNNING, LocalFolder, local_environment, local_folder, program
@@ -81,9 +82,11 @@ def cli(
             raise click.UsageError(overlap)
         sys.exit(run_local(folder, check_only=check_config, **logs))
     flags = {"database": database, "state_directory": state_directory, **logs}
+    path = config or default_path(os.environ)
     try:
+        take_credentials(path, os.environ)
         configuration, notices = load(
-            config or default_path(os.environ),
+            path,
             environ=os.environ,
             flags=flags,
             deliveries_required=True,

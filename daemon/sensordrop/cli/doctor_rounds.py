@@ -32,6 +32,7 @@ from sensordrop.config import (
     Notice,
     default_path,
     load,
+    take_credentials,
 )
 from sensordrop.core.check import Check, failed, first_failure, notice, ok
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
@@ -92,8 +93,10 @@ class Rounds:
             os.environ.clear()
             os.environ.update(environment)
             return found
+        path = self._config or default_path(os.environ)
+        take_credentials(path, os.environ)
         return load(
-            self._config or default_path(os.environ),
+            path,
             environ=os.environ,
             flags={"database": self._database or os.environ.get(DATABASE_VARIABLE)},
             deliveries_required=True,

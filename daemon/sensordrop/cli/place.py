@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sensordrop.config import ConfigurationError, DaemonConfig, DeliveryConfig, default_path, load
+from sensordrop.config import (
+    ConfigurationError,
+    DaemonConfig,
+    DeliveryConfig,
+    default_path,
+    load,
+    take_credentials,
+)
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.exits import Exit
 from sensordrop.local import local_folder
@@ -74,6 +81,7 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
     flags = {"database": database or os.environ.get(DATABASE_VARIABLE)}
     if named or os.access(path, os.R_OK):
         try:
+            take_credentials(path, os.environ)
             configuration, _ = load(path, environ=os.environ, flags=flags)
         except ConfigurationError as error:
             for problem in error.problems:

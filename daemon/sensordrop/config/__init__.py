@@ -4,6 +4,7 @@
 """
 
 from sensordrop.config.addresses import Registration, masked
+from sensordrop.config.credentials import take_credentials
 from sensordrop.config.environment import default_path
 from sensordrop.config.loading import Configuration, load
 from sensordrop.config.models import DaemonConfig, DeliveryConfig
@@ -21,4 +22,5 @@ __all__ = [
     "default_path",
     "load",
     "masked",
+    "take_credentials",
 ]
