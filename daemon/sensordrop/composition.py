@@ -19,6 +19,7 @@ from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
+from sensordrop.adapters.notify_socket import NotifySocket
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
@@ -47,6 +48,7 @@ from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import HandRetries, Pauses
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.teller import Teller
 from sensordrop.engine.throttle import Throttles
 from sensordrop.engine.tidier import Tidier
 from sensordrop.engine.transfers import TransferPool
@@ -64,6 +66,8 @@ from sensordrop.version import VERSION
 
 POLLING_SECONDS = 30.0
 """Where a folder can't be watched it is swept this often, or less often if sweeps take long."""
+TIDIER_SILENCE_SECONDS = 1_500.0
+"""The tidier rests ten minutes between two looks, and a look may take as long as others' silence."""
 LOCAL_ENDPOINT = "embedded"
 """How the ledger names the embedded S3 server, whose port may change."""
 
@@ -266,7 +270,10 @@ class Daemon:
         station: str,
         instance: UUID,
         local: LocalS3 | None = None,
+        manager: NotifySocket | None = None,
     ) -> None:
+        """`manager`: who started us and wants to hear how it goes."""
+        self._manager = manager or NotifySocket(None)
         self._configuration = configuration
         self._ledger = ledger
         self._station = station
@@ -322,7 +329,11 @@ class Daemon:
         bell = Bell()
         hints = HintQueue(bell)
         watcher = InotifyWatcher(hints)
-        self._supervisor = Supervisor(self._services(deliveries, bell, hints, watcher), self._clock)
+        self._supervisor = Supervisor(
+            self._services(deliveries, bell, hints, watcher),
+            self._clock,
+            alive=self._manager.alive,
+        )
         try:
             self._supervisor.run(wanted)
         finally:
@@ -393,7 +404,12 @@ class Daemon:
             Service(name="uploader", run=uploader.run, wake=uploader.wake),
             Service(name="janitor", run=janitor.run, wake=janitor.wake),
             Service(name="lister", run=lister.run, wake=lister.wake),
-            Service(name="tidier", run=tidier.run, wake=tidier.wake),
+            Service(
+                name="tidier",
+                run=tidier.run,
+                wake=tidier.wake,
+                silence_seconds=TIDIER_SILENCE_SECONDS,
+            ),
             Service(name="controls", run=desk.run, wake=desk.wake),
         ]
         share = share_of(self._configuration.daemon.audit_share_per_day)
@@ -431,7 +447,7 @@ class Daemon:
     ) -> list[Service]:
         """Give the services that show others how the daemon is."""
         listen = self._configuration.daemon.metrics_listen
-        if listen is None:
+        if listen is None and not self._manager.listens:
             return []
         state = self._configuration.daemon.state_directory
         observer = Observer(
@@ -449,12 +465,15 @@ class Daemon:
             configuration=self._configuration_in_force,
             audit_share_per_day=share_of(self._configuration.daemon.audit_share_per_day),
         )
-        exposition = Exposition(observer, self._requests)
-        served = StatusPages(listen, pages(exposition.text, CONTENT_TYPE, observer))
-        return [
-            Service(name="observer", run=observer.run, wake=observer.wake),
-            Service(name="status_pages", run=served.run, wake=served.wake),
-        ]
+        services = [Service(name="observer", run=observer.run, wake=observer.wake)]
+        if listen is not None:
+            exposition = Exposition(observer, self._requests)
+            served = StatusPages(listen, pages(exposition.text, CONTENT_TYPE, observer))
+            services.append(Service(name="status_pages", run=served.run, wake=served.wake))
+        if self._manager.listens:
+            teller = Teller(manager=self._manager, vitals=observer.vitals, zone=local_zone())
+            services.append(Service(name="teller", run=teller.run, wake=teller.wake))
+        return services
 
     def _limits(self, deliveries: Sequence[Delivery]) -> Limits:
         zone = local_zone()

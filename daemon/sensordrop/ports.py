@@ -46,6 +46,29 @@ class StopFlag(Protocol):
         ...
 
 
+class ServiceManager(Protocol):
+    """Whoever started the daemon and wants to know how it is (systemd). Never blocks; thread-safe.
+
+    Where nobody wants to know, every call does nothing.
+    """
+
+    def ready(self) -> None:
+        """Say that the start is complete."""
+        ...
+
+    def status(self, text: str) -> None:
+        """Give the one line that an operator sees first."""
+        ...
+
+    def alive(self) -> None:
+        """Say that every part turns. May be called at any rate."""
+        ...
+
+    def stopping(self) -> None:
+        """Say that the daemon ends in order."""
+        ...
+
+
 class Clock(Protocol):
     """Time. Never blocks; safe from every thread."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import sys
 import threading
@@ -15,7 +17,9 @@ import structlog
 
 from sensordrop.config import Configuration, Notice
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
+from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
+from sensordrop.ports import ServiceManager
 from sensordrop.version import VERSION
 
 if TYPE_CHECKING:
@@ -45,6 +49,9 @@ class StopSignals:
         # A writer that opens a file while we hold its lease for two system calls makes the
         # kernel send SIGIO, which would end the process (fcntl(2), "Leases").
         signal.signal(signal.SIGIO, signal.SIG_IGN)
+        # A watchdog that bites asks for every thread's place first. Not a crash report: no file
+        # is to blame for a daemon that hangs.
+        faulthandler.register(signal.SIGQUIT, file=2, all_threads=True, chain=True)
 
     def is_set(self) -> bool:
         """Tell whether to stop."""
@@ -87,12 +94,14 @@ def serve(
     error and an exit code.
     """
     from sensordrop.adapters.logs import configure
+    from sensordrop.adapters.notify_socket import NotifySocket
     from sensordrop.adapters.processes import EmbeddedServerError, EmbeddedServerInterruptedError
     from sensordrop.adapters.state import StateDirectory, StateDirectoryError
     from sensordrop.composition import Daemon, open_ledger
     from sensordrop.engine.supervisor import ServiceGaveUpError
 
     config = configuration.daemon
+    manager = NotifySocket.from_environment(os.environ)
     configure(config.log_format, config.log_level)
     stop = stop or StopSignals()
     stop.install()
@@ -118,8 +127,11 @@ def serve(
                 station=config.station or state.station(),
                 instance=state.instance(),
                 local=local,
+                manager=manager,
             )
-            _work(daemon, configuration, stop, crashed=report is not None, ready=ready)
+            if _register(daemon, stop, manager, crashed=report is not None):
+                _work(daemon, configuration, stop, ready)
+            _log.info("daemon_stopped")
     except StateDirectoryError as error:
         return _say(error, Exit.FAILED)
     except EmbeddedServerInterruptedError:
@@ -135,27 +147,25 @@ def _work(
     daemon: Daemon,
     configuration: Configuration,
     stop: StopSignals,
-    *,
-    crashed: bool,
     ready: Callable[[], None] | None,
 ) -> None:
-    if _register(daemon, stop, crashed=crashed):
-        stop.on_second(daemon.stop_now)
-        names = [d.name for d in configuration.deliveries]
-        _log.info("daemon_started", version=VERSION, deliveries=names)
-        if ready is not None:
-            ready()
-        daemon.run(stop)
-    _log.info("daemon_stopped")
+    stop.on_second(daemon.stop_now)
+    names = [d.name for d in configuration.deliveries]
+    _log.info("daemon_started", version=VERSION, deliveries=names)
+    if ready is not None:
+        ready()
+    daemon.run(stop)
 
 
-def _register(daemon: Daemon, stop: StopSignals, *, crashed: bool) -> bool:
+def _register(daemon: Daemon, stop: StopSignals, manager: ServiceManager, *, crashed: bool) -> bool:
     """Register in the ledger, however long it takes to be there; False when told to stop."""
     told = False
+    manager.status("starting: the ledger is brought up to date")
     while not stop.is_set():
         try:
             daemon.register(crashed=crashed)
         except LedgerUnavailableError as error:
+            manager.status(f"waiting for the ledger: {printable(str(error))}")
             if not told:
                 _log.warning(
                     "ledger_unavailable",

@@ -131,3 +131,10 @@ def test_elsewhere_the_format_journal_writes_lines_with_priorities():
     )
     assert done.stderr.startswith("<4>event=conflict")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_documents_list_the_message_ids_as_they_are():
+    text = (DAEMON.parent / "docs" / "operating" / "systemd.md").read_text()
+    table = text.partition("<!-- message-ids:begin -->")[2].partition("<!-- message-ids:end")[0]
+    told = re.findall(r"^\| `(\w+)` \| `([0-9a-f]+)` \|$", table, re.MULTILINE)
+    assert told == list(MESSAGE_IDS.items())

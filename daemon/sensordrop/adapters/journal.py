@@ -42,7 +42,7 @@ MESSAGE_IDS = {
     "conflict": "5d0f6c64b2a9470e8a5d3c0a1d6f7b0d",
     "session_ended": "5d0f6c64b2a9470e8a5d3c0a1d6f7b0e",
 }
-"""What an alert may be built on, whatever the words of the message will be (docs/operating/journal.md)."""
+"""What an alert may be built on, whatever the words of the message will be (docs/operating/systemd.md)."""
 
 _OURS = {"event", "level"}
 _NOT_IN_NAMES = re.compile("[^A-Z0-9_]")

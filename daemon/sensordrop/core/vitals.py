@@ -89,6 +89,8 @@ class DeliveryVitals:
     deadline_seconds: float | None
     remaining_seconds: float | None
     """Estimate of how long the running session still takes; None: there is none, or no telling."""
+    files_per_second: float
+    """How fast its files were stored while it was at work; 0 where that is not known yet."""
     tally: DeliveryTally
     reading: DeliveryReading | None
 

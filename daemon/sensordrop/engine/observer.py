@@ -207,6 +207,7 @@ class Observer:
             limit_bytes_per_second=self._limits.rate(delivery.delivery_id),
             deadline_seconds=settings.session_deadline_seconds,
             remaining_seconds=self._remaining.get(delivery.delivery_id),
+            files_per_second=self._paces.get(delivery.delivery_id, Pace()).files_per_second,
             tally=delivery.tally,
             reading=reading,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
-from sensordrop.adapters.service_manager import LONGEST_STATUS, ServiceManager
+from sensordrop.adapters.notify_socket import LONGEST_STATUS, NotifySocket
 
 
 @pytest.fixture
@@ -22,15 +23,29 @@ def manager_socket(tmp_path):
 
 def test_it_is_told_when_we_are_ready_alive_and_ending(manager_socket):
     listening, address = manager_socket
-    manager = ServiceManager(address)
+    manager = NotifySocket(address, watchdog_seconds=30.0)
     for tell in (manager.ready, manager.alive, manager.stopping):
         tell()
     assert [listening.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
 
 
+def test_the_watchdog_is_fed_four_times_in_its_period_however_often_it_is_called(manager_socket):
+    listening, address = manager_socket
+    manager = NotifySocket(address, watchdog_seconds=3600.0)
+    for _ in range(100):
+        manager.alive()
+    manager.stopping()
+    assert [listening.recv(99), listening.recv(99)] == [b"WATCHDOG=1", b"STOPPING=1"]
+    fast = NotifySocket(address, watchdog_seconds=0.04)
+    fast.alive()
+    time.sleep(0.02)
+    fast.alive()
+    assert [listening.recv(99), listening.recv(99)] == [b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
 def test_a_status_is_one_line_of_bounded_length_and_sent_when_it_is_another(manager_socket):
     listening, address = manager_socket
-    manager = ServiceManager(address)
+    manager = NotifySocket(address)
     manager.status("12 of 99 files\nREADY=1")
     manager.status("12 of 99 files\nREADY=1")
     manager.status("x" * 10_000)
@@ -43,13 +58,13 @@ def test_an_abstract_address_works_too():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + name)
         listening.settimeout(5)
-        ServiceManager("@" + name).ready()
+        NotifySocket("@" + name).ready()
         assert listening.recv(99) == b"READY=1"
 
 
 def test_children_do_not_inherit_the_variables():
     environ = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "30000000", "HOME": "/"}
-    manager = ServiceManager.from_environment(environ)
+    manager = NotifySocket.from_environment(environ)
     assert environ == {"HOME": "/"}
     assert manager.listens
     assert manager.watchdog_seconds == 30.0
@@ -65,12 +80,12 @@ def test_children_do_not_inherit_the_variables():
     ids=["nothing", "meant for another process", "nonsense"],
 )
 def test_without_a_watchdog_for_us_there_is_none(variables):
-    assert ServiceManager.from_environment(dict(variables)).watchdog_seconds is None
+    assert NotifySocket.from_environment(dict(variables)).watchdog_seconds is None
 
 
 def test_nobody_listens_and_nothing_happens(tmp_path, capsys):
-    ServiceManager(None).ready()
-    broken = ServiceManager(str(tmp_path / "gone"))
+    NotifySocket(None).ready()
+    broken = NotifySocket(str(tmp_path / "gone"))
     broken.ready()
     broken.alive()
     assert capsys.readouterr().out.count("service_manager_not_reached") == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import MutableMapping
 
 import structlog
@@ -16,11 +17,14 @@ import structlog
 LONGEST_STATUS = 300
 """Characters of a status line: `systemctl status` shows one line."""
 
+SIGNS_PER_PERIOD = 4
+"""Signs of life in the time after which the watchdog bites: three may be late."""
+
 _log = structlog.get_logger()
 
 
-class ServiceManager:
-    """The socket of the service manager. Thread-safe; nothing blocks.
+class NotifySocket:
+    """The socket of the service manager, a `ports.ServiceManager`. Thread-safe; nothing blocks.
 
     What can't be sent is told once in the log and dropped: the next message says more than a late
     one, and no upload must wait for a manager that is busy.
@@ -30,11 +34,12 @@ class ServiceManager:
         self._address = None if address is None else _socket_name(address)
         self._told = False
         self._status = ""
+        self._alive_due = 0.0
         self.watchdog_seconds = watchdog_seconds
         """Seconds without a sign of life after which the manager ends us; None: never."""
 
     @classmethod
-    def from_environment(cls, environ: MutableMapping[str, str]) -> ServiceManager:
+    def from_environment(cls, environ: MutableMapping[str, str]) -> NotifySocket:
         """Take the variables of sd_notify(3) and sd_watchdog_enabled(3) out of the environment.
 
         They are removed, so that `find` and an embedded PostgreSQL don't speak in our name.
@@ -62,8 +67,11 @@ class ServiceManager:
             self._send(f"STATUS={line}")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+        """Feed the watchdog. May be called much more often than it is hungry."""
+        now = time.monotonic()
+        if self.watchdog_seconds is not None and now >= self._alive_due:
+            self._alive_due = now + self.watchdog_seconds / SIGNS_PER_PERIOD
+            self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
         """Say that the daemon is about to end in order."""
