@@ -44,6 +44,7 @@ def delivery(**changes) -> DeliveryVitals:
         "limit_bytes_per_second": None,
         "deadline_seconds": 3600.0,
         "remaining_seconds": 12.5,
+        "files_per_second": 0.0,
         "tally": DeliveryTally(canary_at=7.0),
         "reading": DeliveryReading(
             counts={"pending": (10, 1000), "uploaded": (5, 500)},
