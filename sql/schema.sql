@@ -226,8 +226,9 @@ CREATE UNIQUE INDEX file_uploads_current ON file_uploads (delivery_id, path_dige
 CREATE INDEX file_uploads_of_session ON file_uploads (session_id);
 
 -- Files that are ready, waiting or being uploaded. Narrow, because it is what churns. A claimed
--- row's next_at is infinity, so it is out of the way of the next claim. claim_number only rises:
--- an outcome is written only under the number it was claimed with.
+-- row's next_at is infinity, so it is out of the way of the next claim; that of a file which is
+-- missing, until somebody confirms that it is gone, is the year 9999. claim_number only rises: an
+-- outcome is written only under the number it was claimed with.
 CREATE TABLE upload_queue (
     upload_id     bigint PRIMARY KEY,
     delivery_id   bigint NOT NULL,
@@ -334,7 +335,18 @@ CREATE TABLE ignored_files (
     PRIMARY KEY (delivery_id, path_digest)
 );
 
--- What people set over the configuration while it runs: a bandwidth limit, a pause. One row holds
+-- The file system that each delivery's folder was last swept on at a station, by its UUID or another
+-- name that outlasts a restart: another one there, or none, says nothing about the files of this one.
+CREATE TABLE delivery_roots (
+    delivery_id  bigint NOT NULL REFERENCES deliveries,
+    station_id   bigint NOT NULL REFERENCES stations,
+    filesystem   text NOT NULL,
+    since        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (delivery_id, station_id)
+);
+
+-- What people set over the configuration while it runs: a bandwidth limit, a pause, and what they ask
+-- for: a sweep. One row holds
 -- for a whole station or for one delivery (wherever it is worked on, if it is shared). Setting
 -- something anew, and going back to the configuration, ends the row before: rows are kept as the
 -- story of who set what. What has an `until` stops to hold by itself.
@@ -342,7 +354,7 @@ CREATE TABLE controls (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     station_id   bigint REFERENCES stations,
     delivery_id  bigint REFERENCES deliveries,
-    kind         text NOT NULL CHECK (kind IN ('bandwidth', 'pause')),
+    kind         text NOT NULL CHECK (kind IN ('bandwidth', 'pause', 'rescan')),
     value        text NOT NULL,
     reason       text NOT NULL DEFAULT '',
     set_by       text NOT NULL,

@@ -33,6 +33,7 @@ from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
+from sensordrop.core.model import Doubt, DoubtKind
 from sensordrop.core.selection import Selection
 from sensordrop.core.tally import StationTally
 from sensordrop.core.vitals import ConfigurationInForce, DiskSpace
@@ -46,6 +47,7 @@ from sensordrop.engine.lister import Lister
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import HandRetries, Pauses
+from sensordrop.engine.rescans import Rescans
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.supervisor import Service, Supervisor
 from sensordrop.engine.teller import Teller
@@ -223,6 +225,7 @@ def make_delivery(
             polling_interval_seconds=None if config.watch == "off" else POLLING_SECONDS,
             can_watch=_watch_rule(config),
             writer_check=config.writer_check,
+            vanish_share=config.vanish_share,
             enabled=config.enabled,
             breaker_keys={
                 FailureScope.PROJECT: f"{config.client}/{config.project}/{config.bucket_name}",
@@ -364,6 +367,9 @@ class Daemon:
             daemon_id=self._daemon_id,
             make_pool=self._transfer_pool,
             tally=self._tally,
+            file_gone=lambda delivery: hints.doubt(
+                Doubt(delivery=delivery.name, kind=DoubtKind.FILES_GONE)
+            ),
         )
         lister = Lister(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
         scout = Scout(
@@ -374,6 +380,7 @@ class Daemon:
             hints=hints,
             bell=bell,
             wake_uploader=uploader.wake,
+            daemon_id=self._daemon_id,
             enrolled_many=lister.want,
             tally=self._tally,
         )
@@ -396,8 +403,8 @@ class Daemon:
             clock=self._clock,
             daemon_id=self._daemon_id,
             delivery_ids=delivery_ids,
-            takers=[limits.take_up, pauses.take_up],
             retried=HandRetries(deliveries, wake=uploader.wake).take_up,
+            takers=[limits.take_up, pauses.take_up, Rescans(scout.rescan).take_up],
         )
         services = [
             Service(name="scout", run=scout.run, wake=bell.ring),

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sensordrop.core.check import Check
 from sensordrop.core.controls import Control, ControlKind
+from sensordrop.core.guard import VanishRule
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
     Claim,
@@ -169,22 +170,36 @@ class Watcher(Protocol):
         ...
 
     def unwatch(self, delivery: str) -> None:
-        """Stop watching a delivery's root. Without a watch it does nothing."""
+        """Stop watching a delivery's root. Without a watch it does nothing.
+
+        Waits while the watch is begun or looked at on another thread.
+        """
         ...
 
-    def check(self) -> None:
-        """Look for trouble: dead emitters, replaced roots, changed mounts; raise doubts.
+    def check(self, delivery: str) -> None:
+        """Look for trouble: dead emitters, a replaced root, changed mounts, events of our own that
+        did not come back; raise doubts.
 
-        Short; called about once a second from one thread. A watch in trouble is begun anew here.
+        Called about once a second. A watch in trouble is begun anew here. Blocks on the
+        delivery's disk, and on nothing of other deliveries.
         """
         ...
 
     def watching(self, delivery: str) -> bool:
-        """Tell whether this delivery is being watched by a living watch."""
+        """Tell whether this delivery is being watched by a living watch. Never blocks."""
+        ...
+
+    def canary_age_seconds(self, delivery: str) -> float | None:
+        """Tell how long ago an event that we caused ourselves last came through the watch; None:
+        there is no watch. Some 30 seconds are ordinary. Never blocks.
+        """
         ...
 
     def problem(self, delivery: str) -> str | None:
-        """Say what keeps a delivery from being watched, wholly or partly, and what to do."""
+        """Say what keeps a delivery from being watched, wholly or partly, and what to do.
+
+        Never blocks.
+        """
         ...
 
     def close(self) -> None:
@@ -281,6 +296,19 @@ class Source(Protocol):
 
     def is_empty(self) -> bool:
         """Tell whether the root holds nothing at all (or can't be listed)."""
+        ...
+
+    def filesystem(self) -> str:
+        """Name the root's file system so that it is known again after a restart or when the disk
+        is plugged in anew: by its UUID where it has one. '' where it can't be told.
+        """
+        ...
+
+    def mount_changes(self) -> int:
+        """Tell how often anything was mounted or unmounted on this machine since the start.
+
+        Never blocks.
+        """
         ...
 
     def look(self, path: bytes) -> Sighting | None:
@@ -701,6 +729,17 @@ class EnrollResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GoneResult:
+    """What came of the waiting files that a listing did not have.
+
+    `gone` were marked vanished; `held` is how many are held in all until somebody confirms.
+    """
+
+    gone: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SettledSighting:
     """A file that looks complete. `eager`: by its first close-after-write, not by being quiet;
     the ledger then sends it back to settle if it already knows another version of it.
@@ -882,12 +921,25 @@ class Ledger(Protocol):
         """Enrol single files that are settled. Those that must settle longer come back."""
         ...
 
-    def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:
+    def mark_gone(
+        self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime, rule: VanishRule
+    ) -> GoneResult:
         """Mark waiting files vanished that the last complete listing did not have.
 
         Only directly after `enroll_listing` on the same thread, and only if that listing was
-        complete. Each candidate is looked at once more with `probe`. Gives how many.
+        complete. Each candidate is looked at once more with `probe`. Where the rule wants to have
+        it confirmed, the files are held instead: they stay on the books and are not tried, until
+        a listing has them again (`enroll_listing` sees to that) or a rule lets them vanish that
+        is confirmed.
         """
+        ...
+
+    def known_roots(self, daemon_id: int, delivery_ids: Sequence[int]) -> dict[int, str]:
+        """Give the file system on which each delivery's folder was last swept by this station."""
+        ...
+
+    def remember_root(self, daemon_id: int, delivery_id: int, filesystem: str) -> None:
+        """Note on which file system a delivery's folder is at this station."""
         ...
 
     def publish(self, statuses: Sequence[DeliveryStatus]) -> None:
@@ -1037,6 +1089,10 @@ class Ledger(Protocol):
         """Give the number of each delivery's last retry by hand, where there was one: a higher one
         than before means that files wait which nobody rang for. Cheap, like `controls`.
         """
+        ...
+
+    def end_control(self, control: Control, ended_by: str) -> None:
+        """End something that was set for a delivery and was done; what was set since stands."""
         ...
 
     def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:

@@ -72,12 +72,15 @@ class Blind:
 
     def watch(self, delivery, root): ...
     def unwatch(self, delivery): ...
-    def check(self): ...
+    def check(self, delivery): ...
     def close(self): ...
     def watching(self, delivery):
         return False
 
     def problem(self, delivery):
+        return None
+
+    def canary_age_seconds(self, delivery):
         return None
 
 
@@ -105,6 +108,7 @@ def make(root, delivery_id, store, name="north", can_watch=lambda: False) -> Del
             polling_interval_seconds=None,
             can_watch=can_watch,
             writer_check=False,
+            vanish_share=0.5,
             enabled=True,
             breaker_keys={FailureScope.DESTINATION: name},
             source=source,
@@ -177,6 +181,7 @@ def scout(ledger, services):
             hints=HintQueue(bell),
             bell=bell,
             wake_uploader=wake,
+            daemon_id=lambda: 0,
         )
         services(made, bell.ring)
         return made
@@ -363,6 +368,7 @@ def test_a_sweep_that_meets_a_bug_is_tried_again(ledger, database, tmp_path, ser
         hints=HintQueue(bell),
         bell=bell,
         wake_uploader=lambda: None,
+        daemon_id=lambda: 0,
     )
 
     class Restarted:

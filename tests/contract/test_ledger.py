@@ -20,12 +20,12 @@ from sensordrop.core.failure import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from sensordrop.core.guard import VanishRule
 from sensordrop.core.lifecycle import (
     GiveBack,
     Quarantine,
     RecordSkipped,
     RecordUploaded,
-    RecordVanished,
     RestorePredecessor,
     Retry,
     Wait,
@@ -36,6 +36,7 @@ from sensordrop.ports import (
     Commit,
     DeliveryBinding,
     EnrollRules,
+    GoneResult,
     ListingChunk,
     Registration,
     SettledSighting,
@@ -44,6 +45,7 @@ from sensordrop.ports import (
 pytestmark = pytest.mark.parametrize("postgres_major", MAJORS)
 """The contract holds on every version of PostgreSQL that is on this machine."""
 
+ANY = VanishRule(share=1.0)
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 WALL_NS = int(NOW.timestamp()) * 10**9
 OLD = WALL_NS - 3600 * 10**9
@@ -374,7 +376,7 @@ def test_a_claim_is_given_to_one_only_and_a_lost_one_never_commits(ledger, datab
 def test_every_action_is_written_down_as_it_says(ledger, database):
     place = register(ledger)
     delivery = place.delivery_ids["north"]
-    names = ["uploaded", "skipped", "vanished", "failed", "retry", "given-back", "wait"]
+    names = ["uploaded", "skipped", "failed", "retry", "given-back", "wait"]
     sweep(ledger, delivery, *[row(f"S/{n}".encode()) for n in names])
     claims = {c.path_text[2:]: c for c in ledger.claim(place.daemon_id, delivery, 10)}
     failure = Failure(
@@ -385,7 +387,6 @@ def test_every_action_is_written_down_as_it_says(ledger, database):
     actions = {
         "uploaded": RecordUploaded(receipt=receipt("C1/S/uploaded")),
         "skipped": RecordSkipped(receipt=receipt("C1/S/skipped"), evidence="same ETag"),
-        "vanished": RecordVanished(),
         "failed": Quarantine(failure=failure),
         "retry": Retry(failure=failure, until=later),
         "given-back": GiveBack(until=None),
@@ -396,7 +397,6 @@ def test_every_action_is_written_down_as_it_says(ledger, database):
     assert states(database) == {
         "S/uploaded": "uploaded",
         "S/skipped": "skipped",
-        "S/vanished": "vanished",
         "S/failed": "failed",
         "S/retry": "pending",
         "S/given-back": "pending",
@@ -422,7 +422,7 @@ def test_gone_files_vanish_only_when_they_are_really_gone_and_may_come_back(ledg
     sweep(ledger, delivery, row(b"S/stays"))
     there = Fingerprint(size_bytes=1, mtime_ns=1, ctime_ns=1)
     probe = {b"S/hides": there, b"S/goes": None}.__getitem__
-    assert ledger.mark_gone(delivery, probe, sweep_began=began) == 1
+    assert ledger.mark_gone(delivery, probe, sweep_began=began, rule=ANY).gone == 1
     assert states(database)["S/goes"] == "vanished"
     assert sweep(ledger, delivery, row(b"S/goes")).changed == 1
     assert states(database)["S/goes"] == "pending"
@@ -434,7 +434,64 @@ def test_files_enrolled_during_a_listing_are_not_gone(ledger):
     began = ledger.begin_sweep()
     ledger.enroll_sightings(delivery, [seen(b"S/new", eager=True)], RULES, wall_ns=WALL_NS)
     sweep(ledger, delivery, row(b"S/other"))
-    assert ledger.mark_gone(delivery, lambda _: None, sweep_began=began) == 0
+    assert ledger.mark_gone(delivery, lambda _: None, sweep_began=began, rule=ANY).gone == 0
+
+
+def gone_after(ledger, delivery, *there: bytes, rule: VanishRule) -> GoneResult:
+    """List what is there, and judge what is missing by a rule."""
+    began = ledger.begin_sweep()
+    sweep(ledger, delivery, *[row(path) for path in there])
+    return ledger.mark_gone(delivery, lambda _: None, sweep_began=began, rule=rule)
+
+
+def test_many_missing_files_are_held_until_they_are_back_or_somebody_confirms(ledger, database):
+    place = register(ledger)
+    delivery = place.delivery_ids["north"]
+    names = [b"S/%03d" % n for n in range(100)]
+    half = VanishRule(share=0.5)
+    sweep(ledger, delivery, *[row(name) for name in names])
+    assert gone_after(ledger, delivery, *names[:40], rule=half) == GoneResult(held=60)
+    assert set(states(database).values()) == {"pending"}
+    # They are not tried, and neither is a timer's sweep a confirmation.
+    claimed = ledger.claim(place.daemon_id, delivery, 200)
+    assert {c.path for c in claimed} == {*names[:40]}
+    ledger.commit(
+        place.daemon_id, [Commit(claim=c, action=GiveBack(until=None)) for c in claimed], NOW
+    )
+    assert gone_after(ledger, delivery, *names[:40], rule=half) == GoneResult(held=60)
+    # Ten are back; a few more go.
+    there = [*names[:35], *names[90:]]
+    assert gone_after(ledger, delivery, *there, rule=half) == GoneResult(gone=5, held=50)
+    assert len(ledger.claim(place.daemon_id, delivery, 200)) == 45
+    ledger.end(place.daemon_id)
+    assert sorted(p for p, s in states(database).items() if s == "vanished") == [
+        name.decode() for name in names[35:40]
+    ]
+    # Somebody confirms.
+    confirmed = VanishRule(share=0.5, confirmed=True)
+    assert gone_after(ledger, delivery, *there, rule=confirmed) == GoneResult(gone=50, held=0)
+    assert sum(state == "pending" for state in states(database).values()) == 45
+    assert counts_kept(database) == counts_from_rows(database)
+
+
+def test_where_another_disk_is_in_the_folder_a_single_missing_file_is_held(ledger, database):
+    delivery = register(ledger).delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/first card"))
+    exchanged = VanishRule(share=1.0, exchanged=True)
+    assert gone_after(ledger, delivery, b"S/second card", rule=exchanged) == GoneResult(held=1)
+    assert gone_after(ledger, delivery, b"S/second card", rule=ANY) == GoneResult(held=1)
+    assert gone_after(ledger, delivery, b"S/first card", rule=exchanged) == GoneResult(held=1)
+    assert set(states(database).values()) == {"pending"}
+
+
+def test_where_a_folder_was_last_swept_is_remembered_for_each_station(ledger):
+    place = register(ledger)
+    delivery = place.delivery_ids["north"]
+    assert ledger.known_roots(place.daemon_id, [delivery]) == {}
+    for name in ("vfat 1234-ABCD", "ext4 odd \udcff name"):
+        ledger.remember_root(place.daemon_id, delivery, name)
+    (kept,) = ledger.known_roots(register(ledger).daemon_id, [delivery]).values()
+    assert kept.startswith("ext4 odd ")
 
 
 def test_a_session_ends_with_counts_that_add_up(ledger):
@@ -447,10 +504,13 @@ def test_a_session_ends_with_counts_that_add_up(ledger):
     failure = Failure(scope=FailureScope.FILE, error_class="odd", message="broke")
     actions = [RecordUploaded(receipt=receipt())] * 3 + [
         Quarantine(failure=failure),
-        RecordVanished(),
+        GiveBack(until=None),
     ]
     commits = [Commit(claim=c, action=a) for c, a in zip(claims, actions, strict=True)]
     ledger.commit(place.daemon_id, commits, NOW)
+    began = ledger.begin_sweep()
+    sweep(ledger, delivery, *[row(b"S/%d" % n, 100 + n) for n in range(4)])
+    assert ledger.mark_gone(delivery, lambda _: None, sweep_began=began, rule=ANY).gone == 1
     session = ledger.open_sessions([delivery])[delivery]
     summary = ledger.finish_session(delivery)
     assert summary is not None

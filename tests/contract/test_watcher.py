@@ -217,7 +217,7 @@ def test_making_folders_raises_no_doubt(watched, sink, drop):
     (drop / "a" / "b" / "c").mkdir(parents=True)
     (drop / "a" / "b" / "c" / "file").write_bytes(b"")
     sink.wait(lambda: b"a/b/c/file" in sink.paths())
-    watched.check()
+    watched.check("d")
 
     assert sink.doubts == []
 
@@ -272,7 +272,7 @@ def test_a_folder_moved_out_is_a_doubt_and_no_longer_watched(watched, sink, drop
 
     (drop / "card").rename(tmp_path / "card")
 
-    until(lambda: watched.check() or sink.doubts)
+    until(lambda: watched.check("d") or sink.doubts)
     assert sink.kinds_of_doubt() == [DoubtKind.FOLDERS_MOVED]
     (tmp_path / "card" / "outside.wav").write_bytes(b"")
     barrier(sink, drop, "barrier 2")
@@ -318,7 +318,7 @@ def test_a_replaced_root_is_a_doubt_and_the_new_one_is_watched(watched, sink, dr
     drop.rename(drop.with_name("old"))
     drop.mkdir()
 
-    watched.check()
+    watched.check("d")
 
     assert sink.kinds_of_doubt() == [DoubtKind.ROOT_REPLACED]
     barrier(sink, drop)
@@ -329,15 +329,15 @@ def test_a_replaced_root_is_a_doubt_and_the_new_one_is_watched(watched, sink, dr
 
 def test_a_root_that_goes_and_comes_back_is_a_doubt_each_time(watched, sink, drop):
     drop.rmdir()
-    watched.check()
-    watched.check()
+    watched.check("d")
+    watched.check("d")
 
     assert sink.kinds_of_doubt() == [DoubtKind.ROOT_REPLACED]
     assert not watched.watching("d")
     assert "No such file or directory" in watched.problem("d")
 
     drop.mkdir()
-    watched.check()
+    watched.check("d")
 
     assert sink.kinds_of_doubt() == [DoubtKind.ROOT_REPLACED] * 2
     assert watched.watching("d")
@@ -350,7 +350,7 @@ def test_a_root_deleted_and_made_again_between_two_checks_is_a_doubt(watched, si
     drop.rmdir()
     drop.mkdir()
 
-    until(lambda: watched.check() or sink.doubts)
+    until(lambda: watched.check("d") or sink.doubts)
 
     assert sink.kinds_of_doubt()[0] in {DoubtKind.ROOT_REPLACED, DoubtKind.EMITTER_DEAD}
     barrier(sink, drop)
@@ -366,7 +366,7 @@ def test_a_root_that_is_a_link_is_followed_where_it_points(watcher, sink, tmp_pa
 
     link.unlink()
     link.symlink_to("two")
-    watcher.check()
+    watcher.check("d")
 
     assert sink.kinds_of_doubt() == [DoubtKind.ROOT_REPLACED]
     barrier(sink, tmp_path / "two", "barrier 2")
@@ -379,7 +379,7 @@ def test_a_dead_thread_is_a_doubt_and_the_watch_is_begun_anew(watched, sink, dro
     thread.join(PATIENCE_SECONDS)
     assert not watched.watching("d")
 
-    watched.check()
+    watched.check("d")
 
     assert sink.kinds_of_doubt() == [DoubtKind.EMITTER_DEAD]
     assert watched.watching("d")
@@ -388,7 +388,7 @@ def test_a_dead_thread_is_a_doubt_and_the_watch_is_begun_anew(watched, sink, dro
 
 def test_a_quiet_folder_raises_no_doubt(watched, sink):
     for _ in range(5):
-        watched.check()
+        watched.check("d")
 
     assert (sink.hints, sink.doubts) == ([], [])
 
@@ -409,7 +409,7 @@ def test_a_root_that_is_no_folder_can_not_be_watched(sink, tmp_path, kind):
         watcher.watch("d", str(root))
 
     assert not watcher.watching("d")
-    watcher.check()
+    watcher.check("d")
     assert sink.doubts == []
     watcher.close()
 
@@ -430,7 +430,7 @@ def test_closing_ends_every_thread_and_gives_back_every_descriptor(sink, drop, t
 
     watcher.close()
     watcher.close()
-    watcher.check()
+    watcher.check("d")
 
     assert resources() == before
     assert not watcher.watching("d")
@@ -500,7 +500,7 @@ assert problem.startswith("13 folders are not watched"), problem
 assert "sysctl -w fs.inotify.max_user_watches=" in problem, problem
 (drop / "late").mkdir()
 until(lambda: watcher.folders_unwatched("d") == 14)
-watcher.check()
+watcher.check("d")
 assert sink.doubts == [], sink.doubts
 try:
     watcher.watch("e", str(drop / "0"))
@@ -543,17 +543,17 @@ def mount(where):
 watcher = InotifyWatcher(sink)
 watcher.watch("d", str(drop))
 mount(drop.parent / "beside")
-watcher.check()
+watcher.check("d")
 assert sink.doubts == [], sink.doubts
 for count, folder in ((1, drop / "card"), (3, drop)):
     mount(folder)
-    watcher.check()
+    watcher.check("d")
     assert sink.kinds_of_doubt() == [DoubtKind.MOUNTS_CHANGED] * count, sink.doubts
     (folder / f"on it {count}").write_bytes(b"")
     sink.wait(lambda: any(hint.path.endswith(b"on it %d" % count) for hint in sink.hints))
-    watcher.check()
+    watcher.check("d")
     subprocess.run(["umount", folder], check=True)
-    watcher.check()
+    watcher.check("d")
     assert sink.kinds_of_doubt() == [DoubtKind.MOUNTS_CHANGED] * (count + 1), sink.doubts
     (folder / f"under it {count}").write_bytes(b"")
     sink.wait(lambda: any(hint.path.endswith(b"under it %d" % count) for hint in sink.hints))

@@ -22,7 +22,6 @@ from sensordrop.core.lifecycle import (
     Quarantine,
     RecordSkipped,
     RecordUploaded,
-    RecordVanished,
     RestorePredecessor,
     Retry,
     RetryPolicy,
@@ -86,8 +85,8 @@ ALWAYS_THE_SAME = [
     ),
     (SameAsBefore(), RestorePredecessor()),
     (Unsettled(fingerprint=GROWN, why="written"), Wait(fingerprint=GROWN, until=after(20))),
-    (Gone(), RecordVanished()),
     (FolderOffline(), GiveBack(until=after(20))),
+    (Gone(), GiveBack(until=after(60))),
     (Interrupted(), GiveBack(until=None)),
     *[(outcome, GiveBack(until=NOW, failure=outcome.failure)) for outcome, _, _ in PAUSES],
     (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Sequence
 
 from watchdog.events import (
@@ -22,7 +23,14 @@ from watchdog.events import (
 )
 from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyFD, Mask, WatchDescriptor
+from watchdog.observers.inotify_c import (
+    InotifyConstants,
+    InotifyFD,
+    Mask,
+    WatchDescriptor,
+    inotify_add_watch,
+    inotify_rm_watch,
+)
 from watchdog.observers.inotify_move_event_grouper import (
     GroupedInotifyEvent,
     InotifyMoveEventGrouper,
@@ -70,6 +78,26 @@ class _Reader(InotifyFD):
         if not self._released:
             self._released = True
             super()._close_resources()
+
+    def open_watched(self, folder: int, mask: Mask, wd: WatchDescriptor) -> bool:
+        """Open a watched folder once more, so that its watch tells of it; False: it has none.
+
+        Opens are watched for no longer than this takes: every file that is read would be told.
+        `folder` is a descriptor: under its name there may be another folder by now.
+        """
+        path = b"/proc/self/fd/%d" % folder
+        mask = Mask(mask & ~InotifyConstants.IN_DONT_FOLLOW)
+        added = Mask(InotifyConstants.IN_OPEN | InotifyConstants.IN_MASK_ADD)
+        with self._lock:
+            if self._closed:
+                return True
+            found = inotify_add_watch(self._inotify_fd, path, added)
+            if found == wd:
+                os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                inotify_add_watch(self._inotify_fd, path, mask)
+            elif found != -1:
+                inotify_rm_watch(self._inotify_fd, found)
+        return found == wd
 
     def end(self) -> None:
         """Stop the thread and let go of the instance."""
@@ -123,8 +151,12 @@ class _WatchGroup(InotifyWatchGroup):
         super().__post_init__()
 
     @property
+    def root_wd(self) -> WatchDescriptor | None:
+        return self._active_callbacks_by_path.get(self.path)
+
+    @property
     def root_watched(self) -> bool:
-        return self.path in self._active_callbacks_by_path
+        return self.root_wd is not None
 
     def on_queue_overflow(self) -> None:
         super().on_queue_overflow()  # finds the folders that came while events were lost
@@ -172,6 +204,9 @@ class _Emitter(InotifyEmitter):
         self._below = self._root.rstrip(b"/") + b"/"
         self.folders_left = False
         """A folder was moved out of the root: its watches are still there, under its old name."""
+        self.canary_sent_at: float | None = None
+        """When the first event of our own was sent that has not come back; None: all have."""
+        self.canary_came_at = time.monotonic()
 
     def on_thread_start(self) -> None:
         self.group = _WatchGroup(
@@ -193,7 +228,9 @@ class _Emitter(InotifyEmitter):
             if path == self._root:
                 self.stop()
         elif happened.is_directory:
-            if happened.is_moved_to:
+            if happened.is_open and path == self._root:
+                self.canary_sent_at, self.canary_came_at = None, time.monotonic()
+            elif happened.is_moved_to:
                 self._folder_came(path)
             elif happened.is_moved_from:
                 self.folders_left = True
@@ -231,6 +268,7 @@ class RootWatch:
         # A root that is a link is watched where it points to; check() sees if it is turned.
         self._path = os.path.realpath(root)
         self.mounts = mounts_concerning(os.fsencode(self._path), mounts)
+        self._canary_flown_at = 0.0
         self._reader = _Reader()
         self._reader.start()
         self._emitter = _Emitter(delivery, self._path, self._reader, sink)
@@ -265,6 +303,45 @@ class RootWatch:
             and self._emitter.is_alive()
             and self._emitter.group.root_watched
         )
+
+    @property
+    def canary_age_seconds(self) -> float:
+        """Tell how long ago an event of our own last came through; at first, how old this is."""
+        return time.monotonic() - self._emitter.canary_came_at
+
+    def canary_is_lost(self, root: str, *, every_seconds: float, patience_seconds: float) -> bool:
+        """Send an event of our own through the watch now and then: the root is opened, to be read.
+
+        True: for longer than the patience, none came back.
+        """
+        emitter, now = self._emitter, time.monotonic()
+        sent_at = emitter.canary_sent_at
+        if sent_at is not None and now - sent_at > patience_seconds:
+            return True
+        if now - max(emitter.canary_came_at, self._canary_flown_at) < every_seconds:
+            return False
+        self._canary_flown_at = now
+        if sent_at is None:
+            emitter.canary_sent_at = now
+        try:
+            return not self._fly(root)
+        except OSError:
+            # It can't be opened now (descriptors, rights): that says nothing about the watch.
+            emitter.canary_sent_at = None
+            return False
+
+    def _fly(self, root: str) -> bool:
+        """Open the root where its watch must see it; False: the kernel has no such watch."""
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(folder)
+            if (status.st_dev, status.st_ino) != self.identity:
+                return True  # it was replaced just now: the next look tells
+            group = self._emitter.group
+            wd = group.root_wd
+            return wd is not None and self._reader.open_watched(folder, group.event_mask, wd)
+        finally:
+            os.close(folder)
 
     @property
     def unwatched(self) -> int:

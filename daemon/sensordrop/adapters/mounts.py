@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 import re
 import select
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+
+from sensordrop.core.keys import path_text
 
 MOUNTINFO = "/proc/self/mountinfo"
+UUIDS = "/dev/disk/by-uuid"
 
 REMOTE_TYPES = frozenset(
     {
@@ -122,6 +128,45 @@ def filesystem_type(path: str) -> str:
     return mount.filesystem if mount else ""
 
 
+def lasting_name(path: str) -> str:
+    """Name the file system that a folder is on, so that it is known again when it comes back.
+
+    By the UUID of its block device where udev knows it (a card's serial number is one), else by
+    the file system's own number, else by what was mounted. The device number would not do: it
+    changes with the order in which disks are found. Raises OSError.
+    """
+    device = os.stat(path).st_dev  # noqa: PTH116 — text stays text
+    fsid = os.statvfs(path).f_fsid
+    with open(MOUNTINFO, "rb") as table:  # noqa: PTH123 — text stays text
+        mount = mount_of(os.fsencode(os.path.realpath(path)), parse_mountinfo(table.read()))
+    if mount is None:
+        return ""
+    if uuid := _uuid_of(device):
+        return f"{mount.filesystem} {uuid}"
+    # FAT and its like make their number from the device's: it names the slot and not the card.
+    if fsid and fsid & 0xFFFFFFFF != _kernels_number(device):
+        return f"{mount.filesystem} {fsid:x}"
+    return f"{mount.filesystem} {path_text(mount.source)}"
+
+
+def _kernels_number(device: int) -> int:
+    """Give a device number as the kernel writes it into 32 bits (`new_encode_dev`)."""
+    major, minor = os.major(device), os.minor(device)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def _uuid_of(device: int) -> str:
+    """Find the UUID of a block device's file system; '' where there is none or no udev."""
+    try:
+        for name in sorted(os.listdir(UUIDS)):  # noqa: PTH208 — names are all that is wanted
+            with suppress(OSError):
+                if os.stat(f"{UUIDS}/{name}").st_rdev == device:  # noqa: PTH116 — as above
+                    return name
+    except FileNotFoundError:
+        pass
+    return ""
+
+
 def is_remote(filesystem: str) -> bool:
     """Tell whether inotify can miss what is written to a file system of this type."""
     if filesystem == "fuse" or filesystem.startswith("fuse."):
@@ -154,3 +199,37 @@ class MountTable:
     def close(self) -> None:
         """Let go of the table. May be repeated."""
         self._file.close()
+
+
+class MountWatch:
+    """The mount table for many: each asks on its own whether it has changed. Never blocks; safe
+    from every thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._table = MountTable()
+        self._changes = 0
+
+    def changes(self) -> int:
+        """Give how often the table was seen to have changed."""
+        with self._lock:
+            if self._table.changed():
+                self._changes += 1
+            return self._changes
+
+    def read(self) -> Sequence[Mount]:
+        """Read the table as it is now."""
+        with self._lock:
+            return self._table.read()
+
+    def close(self) -> None:
+        """Let go of the table. May be repeated."""
+        with self._lock:
+            self._table.close()
+
+
+@cache
+def mount_watch() -> MountWatch:
+    """Give the one that is there as long as the process is."""
+    return MountWatch()

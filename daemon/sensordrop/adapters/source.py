@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from sensordrop.adapters.mounts import lasting_name, mount_watch
 from sensordrop.core.failure import (
     Failure,
     FailureError,
@@ -75,6 +76,17 @@ class FolderSource:
                 return next(entries, None) is None
         except OSError:
             return True
+
+    def filesystem(self) -> str:
+        """Name the root's file system so that it is known again; '' where it can't be told."""
+        try:
+            return lasting_name(os.fsdecode(self._root))
+        except OSError:
+            return ""
+
+    def mount_changes(self) -> int:
+        """Tell how often anything was mounted or unmounted on this machine."""
+        return mount_watch().changes()
 
     def look(self, path: bytes) -> Sighting | None:
         """Look at one path without following links; None if it is not there.

@@ -1,10 +1,10 @@
 """Watches the deliveries' folders: by inotify through watchdog, or only their roots.
 
 Each delivery has a watchdog reader and emitter of its own, so that trouble in one (an overflow,
-a dead thread) is nobody else's. What watchdog does not tell is found out by `check`: watches that
-it could not place, dead threads, roots that were replaced, mounts that came and went. Each
-becomes a doubt, raised after the watch stands again, so that the sweep it asks for finds whatever
-the watch has missed.
+a dead thread, a disk that does not answer) is nobody else's. What watchdog does not tell is found
+out by `check`: watches that it could not place, dead threads, roots that were replaced, mounts
+that came and went, events of our own that don't come back. Each becomes a doubt, raised after the
+watch stands again, so that the sweep it asks for finds whatever the watch has missed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from sensordrop.adapters.inotify import RootWatch
-from sensordrop.adapters.mounts import Mount, MountTable
+from sensordrop.adapters.inotify import JOIN_SECONDS, RootWatch
+from sensordrop.adapters.mounts import Mount, MountWatch
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import Doubt, DoubtKind
 from sensordrop.ports import HintSink
@@ -31,6 +31,13 @@ SUGGESTED_WATCHES = 524_288
 
 SUGGESTED_INSTANCES = 1_024
 """The least that is suggested for the kernel's limit of inotify instances."""
+
+CANARY_SECONDS = 30.0
+"""How often an event of our own making is sent through each watch: it costs some system calls."""
+
+CANARY_PATIENCE_SECONDS = 90.0
+"""A watch that did not tell of it for so long, three times, is taken for dead and begun anew. A
+reader that is busy with a whole queue of events needs some seconds."""
 
 
 def kernel_setting(name: str) -> int | None:
@@ -64,24 +71,38 @@ def _explained(error: OSError, root: str) -> OSError:
 
 
 class _Delivery:
-    """A delivery that is to be watched, and its watch while it has one."""
+    """A delivery that is to be watched, and its watch while it has one.
 
-    def __init__(self, root: str, live: RootWatch) -> None:
+    The lock is held while the disk is waited for; whoever must not wait only reads.
+    """
+
+    def __init__(self, root: str) -> None:
         self.root = root
-        self.live: RootWatch | None = live
+        self.lock = threading.Lock()
+        self.live: RootWatch | None = None
+        self.ended = False
         self.problem: str | None = None
         self.lost_by: DoubtKind = DoubtKind.ROOT_REPLACED
         self.watch_limit = kernel_setting(WATCHES_SETTING)
+        self.mount_changes = 0
 
 
 class InotifyWatcher:
     """Watches by inotify. Implements `Watcher`; safe from every thread."""
 
-    def __init__(self, sink: HintSink) -> None:
+    def __init__(
+        self,
+        sink: HintSink,
+        *,
+        canary_seconds: float = CANARY_SECONDS,
+        canary_patience_seconds: float = CANARY_PATIENCE_SECONDS,
+    ) -> None:
         _silence_watchdog()
         self._sink = sink
-        self._lock = threading.RLock()
-        self._mounts = MountTable()
+        self._canary_seconds = canary_seconds
+        self._canary_patience_seconds = canary_patience_seconds
+        self._lock = threading.Lock()
+        self._mounts = MountWatch()
         self._deliveries: dict[str, _Delivery] = {}
         self._closed = False
 
@@ -90,46 +111,65 @@ class InotifyWatcher:
 
         Raises OSError, with the words for the operator, if the root itself can't be watched.
         """
-        with self._lock:
-            self.unwatch(delivery)
-            self._deliveries[delivery] = _Delivery(root, self._begin(delivery, root))
+        self.unwatch(delivery)
+        made = _Delivery(root)
+        with made.lock:
+            made.mount_changes = self._mounts.changes()
+            made.live = self._begin(delivery, root)
+            with self._lock:
+                if not self._closed:
+                    self._deliveries[delivery] = made
+                    return
+            made.live.end()
 
     def unwatch(self, delivery: str) -> None:
         """Stop watching a delivery's root."""
         with self._lock:
             known = self._deliveries.pop(delivery, None)
-            if known is not None and known.live is not None:
-                known.live.end()
+        if known is not None:
+            with known.lock:
+                known.ended = True
+                if known.live is not None:
+                    known.live.end()
 
-    def check(self) -> None:
-        """Look for trouble, begin the watches in trouble anew, and tell of it."""
+    def check(self, delivery: str) -> None:
+        """Look for trouble, begin a watch in trouble anew, and tell of it."""
         with self._lock:
-            if self._closed:
-                return
-            mounts = self._mounts.read() if self._mounts.changed() else None
-            for name, delivery in self._deliveries.items():
-                self._check(name, delivery, mounts)
+            known = self._deliveries.get(delivery)
+        # Where somebody else holds the lock, the watch begins or ends just now.
+        if known is None or not known.lock.acquire(blocking=False):
+            return
+        try:
+            if not known.ended:
+                self._check(delivery, known)
+        finally:
+            known.lock.release()
 
     def watching(self, delivery: str) -> bool:
         """Tell whether the delivery's root is watched by living threads."""
-        with self._lock:
-            known = self._deliveries.get(delivery)
-            return known is not None and known.live is not None and known.live.alive
+        known = self._deliveries.get(delivery)
+        live = None if known is None else known.live
+        return live is not None and live.alive
 
     def folders_unwatched(self, delivery: str) -> int:
         """Count the folders that the kernel's limit left without a watch (up to 10,000)."""
-        with self._lock:
-            known = self._deliveries.get(delivery)
-            return known.live.unwatched if known is not None and known.live is not None else 0
+        known = self._deliveries.get(delivery)
+        live = None if known is None else known.live
+        return 0 if live is None else live.unwatched
+
+    def canary_age_seconds(self, delivery: str) -> float | None:
+        """Tell how long ago an event of our own making last came through the watch."""
+        known = self._deliveries.get(delivery)
+        live = None if known is None else known.live
+        return None if live is None else live.canary_age_seconds
 
     def problem(self, delivery: str) -> str | None:
         """Say what keeps a delivery from being watched, wholly or partly, and what to do."""
-        with self._lock:
-            known = self._deliveries.get(delivery)
-            if known is None or known.live is None:
-                return known.problem if known is not None else None
-            count = known.live.unwatched
-        if not count:
+        known = self._deliveries.get(delivery)
+        live = None if known is None else known.live
+        if live is None:
+            return known.problem if known is not None else None
+        if not (count := live.unwatched):
             return None
         what = f"{count:,} folders are not watched and wait for the next sweep"
         return _limit_problem(what, WATCHES_SETTING, SUGGESTED_WATCHES)
@@ -138,9 +178,16 @@ class InotifyWatcher:
         """End all watching and its threads."""
         with self._lock:
             self._closed = True
-            for delivery in [*self._deliveries]:
-                self.unwatch(delivery)
-            self._mounts.close()
+            deliveries = list(self._deliveries.values())
+            self._deliveries.clear()
+        for known in deliveries:
+            # A folder that does not answer may hold the lock for ever; its threads are daemonic.
+            if known.lock.acquire(timeout=JOIN_SECONDS):
+                known.ended = True
+                if known.live is not None:
+                    known.live.end()
+                known.lock.release()
+        self._mounts.close()
 
     def _begin(self, delivery: str, root: str) -> RootWatch:
         try:
@@ -148,13 +195,14 @@ class InotifyWatcher:
         except OSError as error:
             raise _explained(error, root) from error
 
-    def _check(self, name: str, delivery: _Delivery, mounts: Sequence[Mount] | None) -> None:
+    def _check(self, name: str, delivery: _Delivery) -> None:
+        changes = self._mounts.changes()
+        mounts = self._mounts.read() if changes != delivery.mount_changes else None
+        delivery.mount_changes = changes
         if delivery.live is None:
             self._begin_anew(name, delivery)
             return
-        trouble = delivery.live.trouble(delivery.root, mounts)
-        if trouble is None and delivery.live.unwatched and self._limit_was_raised(delivery):
-            trouble = DoubtKind.OVERFLOW  # what happened in the unwatched folders was lost
+        trouble = self._trouble(delivery, delivery.live, mounts)
         if trouble is not None:
             delivery.live.end()
             delivery.live = None
@@ -163,6 +211,20 @@ class InotifyWatcher:
             if delivery.live is None:
                 # Told now, so that a sweep shows what is wrong; and again when it is back.
                 self._sink.doubt(Doubt(delivery=name, kind=trouble))
+
+    def _trouble(
+        self, delivery: _Delivery, live: RootWatch, mounts: Sequence[Mount] | None
+    ) -> DoubtKind | None:
+        trouble = live.trouble(delivery.root, mounts)
+        if trouble is None and live.unwatched and self._limit_was_raised(delivery):
+            trouble = DoubtKind.OVERFLOW  # what happened in the unwatched folders was lost
+        if trouble is None and live.canary_is_lost(
+            delivery.root,
+            every_seconds=self._canary_seconds,
+            patience_seconds=self._canary_patience_seconds,
+        ):
+            trouble = DoubtKind.CANARY_LOST
+        return trouble
 
     def _begin_anew(self, name: str, delivery: _Delivery) -> None:
         delivery.watch_limit = kernel_setting(WATCHES_SETTING)

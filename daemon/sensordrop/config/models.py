@@ -331,6 +331,15 @@ class DeliveryConfig(_Settings):
     sweep_interval_seconds: Annotated[
         float, Setting(Number(1, 604_800), "Time between sweeps, whatever the watcher reports.")
     ] = 900.0
+    vanish_share: Annotated[
+        float,
+        Setting(
+            Number(0, 1),
+            "When more than this share of the waiting files is missing (and at least 20), they are "
+            "kept until somebody confirms that they are gone: `sensordrop rescan "
+            "--confirm-vanished`. 1: nobody is asked.",
+        ),
+    ] = 0.5
 
     max_workers: Annotated[int, Setting(WholeNumber(1, 1000), "Uploads at the same time.")] = 15
     times_to_retry: Annotated[

@@ -13,6 +13,16 @@ class ControlKind(StrEnum):
 
     BANDWIDTH = "bandwidth"
     PAUSE = "pause"
+    RESCAN = "rescan"
+    """A sweep that somebody asked for; it is ended by the daemon that has done it."""
+
+
+class Rescan(StrEnum):
+    """What a sweep that somebody asked for is to do: the values of `ControlKind.RESCAN`."""
+
+    SWEEP = "sweep"
+    CONFIRM_VANISHED = "confirm-vanished"
+    """Hold what is missing to be gone, however much it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,10 @@ from datetime import datetime, timedelta
 from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.model import Claim, Fingerprint, Receipt
 
+GONE_WAIT_SECONDS = 60.0
+"""A file that was not there when its turn came is tried again after this, unless the sweep that it
+asks for has found out by then what became of it."""
+
 # --- outcomes -----------------------------------------------------------------------------
 
 
@@ -93,11 +97,6 @@ class RestorePredecessor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecordVanished:
-    """pending → vanished."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
     """Stays pending with the fingerprint last seen; claimed again after `until`. No charge."""
 
@@ -131,16 +130,7 @@ class GiveBack:
     failure: Failure | None = None
 
 
-Action = (
-    RecordUploaded
-    | RecordSkipped
-    | RestorePredecessor
-    | RecordVanished
-    | Wait
-    | Retry
-    | Quarantine
-    | GiveBack
-)
+Action = RecordUploaded | RecordSkipped | RestorePredecessor | Wait | Retry | Quarantine | GiveBack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +169,8 @@ def plan(
         case Unsettled(fingerprint=fingerprint):
             return Wait(fingerprint=fingerprint, until=_after(now, policy.quiet_seconds))
         case Gone():
-            return RecordVanished()
+            # One missing file may be the first of all of them: a sweep judges them together.
+            return GiveBack(until=_after(now, GONE_WAIT_SECONDS))
         case FolderOffline():
             return GiveBack(until=_after(now, policy.quiet_seconds))
         case Interrupted():

@@ -106,6 +106,10 @@ class DoubtKind(StrEnum):
     ROOT_REPLACED = "root_replaced"
     MOUNTS_CHANGED = "mounts_changed"
     FOLDERS_MOVED = "folders_moved"
+    CANARY_LOST = "canary_lost"
+    """An event that we caused ourselves did not come back."""
+    FILES_GONE = "files_gone"
+    """Files were not there when their turn came: a sweep judges them all together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

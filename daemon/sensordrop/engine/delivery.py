@@ -34,6 +34,8 @@ class DeliverySettings:
     can_watch: Callable[[], bool]
     """Tells whether the watcher may be trusted with this folder, as it is mounted now."""
     writer_check: bool
+    vanish_share: float
+    """The share of the waiting files that may be missing without anybody being asked."""
     enabled: bool
     breaker_keys: dict[FailureScope, str]
     """Which breaker a failure of each scope opens; deliveries share breakers by these keys."""

@@ -6,13 +6,13 @@ folder has been quiet.
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
+from sensordrop.core.controls import Control, Rescan
 from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import (
@@ -20,14 +20,17 @@ from sensordrop.core.model import (
     DoubtKind,
     EntryType,
     HintKind,
+    Sighting,
 )
 from sensordrop.core.session import DeliveryActivity, why_open
 from sensordrop.core.tally import StationTally
 from sensordrop.engine.delivery import Bell, Delivery
+from sensordrop.engine.errands import Errands
 from sensordrop.engine.hints import HintQueue
+from sensordrop.engine.lookout import HUNG_SECONDS, Change, Lookout
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.settling import SettlingFiles
-from sensordrop.engine.sweeper import SweepResult, sweep
+from sensordrop.engine.sweeper import KnownDisk, SweepResult, sweep
 from sensordrop.ports import (
     Clock,
     DeliveryStatus,
@@ -46,12 +49,22 @@ SWEEP_GAP_SECONDS = 1.0
 PARTIAL_RETRY_SECONDS = 60.0
 """When a sweep was partial the next comes after this at the latest."""
 SWEEPERS = 2
-"""Sweeps that run at once: disks don't list faster with more, databases neither."""
+"""Sweeps that run at once, those that are held up not counted: disks don't list faster with more,
+databases neither."""
+LOOKERS = 4
+"""Deliveries whose hinted files are looked at at once, those that are held up not counted."""
+CLOSE_SECONDS = 15.0
+"""How long sweeps are waited for at the end: a listing that is broken off ends `find` first."""
 MANY_FILES = 1_000
 """More files than this at once: a listing of the bucket, a request for a thousand objects, costs
 less than a look at each."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 _log = structlog.get_logger()
+
+_Looked = Mapping[bytes, Sighting | OSError | None]
+"""What was seen at each path."""
 
 
 @dataclass(kw_only=True)
@@ -72,6 +85,12 @@ class _Folder:
     """Why the last try to watch the folder failed."""
     watch_problem: str | None = None
     """Why not all of the folder is watched, as it was last told."""
+    held: int = 0
+    """Waiting files that are missing, and kept until somebody confirms that they are gone."""
+    rescan: Control | None = None
+    """A sweep that somebody asked for and that has not been done."""
+    rescans_done: datetime = _NEVER
+    """When the last one that was done was asked for."""
     published: DeliveryStatus | None = None
     session_look_at: float = 0.0
 
@@ -89,10 +108,13 @@ class Scout:
         hints: HintQueue,
         bell: Bell,
         wake_uploader: Callable[[], None],
+        daemon_id: Callable[[], int],
         enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
         tally: StationTally | None = None,
+        hung_seconds: float = HUNG_SECONDS,
     ) -> None:
         self._ledger = ledger
+        self._daemon_id = daemon_id
         self._clock = clock
         self._watcher = watcher
         self._hints = hints
@@ -106,33 +128,39 @@ class Scout:
             )
             for d in deliveries
         }
+        self._by_id = {folder.delivery.delivery_id: folder for folder in self._folders.values()}
         self._patience = LedgerPatience("scout", clock)
-        self._sweeps: queue.SimpleQueue[_Folder | None] = queue.SimpleQueue()
-        self._swept: queue.SimpleQueue[SweepResult | _LostSweep] = queue.SimpleQueue()
-        self._sweepers: list[threading.Thread] = []
+        self._lookout = Lookout(
+            watcher=watcher,
+            files_wait=ledger.has_queued,
+            wake=bell.ring,
+            hung_seconds=hung_seconds,
+        )
+        self._looks: Errands[_Looked] = Errands(name="hints", most=LOOKERS, wake=bell.ring)
+        self._hinted: dict[str, dict[bytes, HintKind]] = {}
+        self._sweeps: Errands[SweepResult] = Errands(
+            name="sweeper", most=SWEEPERS, wake=bell.ring, close_thread=ledger.close_own
+        )
+        self._roots_known = False
         self._upkeep_at = 0.0
 
     def run(self, stop: StopFlag) -> None:
         """Look after the folders until `stop` is set."""
-        self._sweepers = [
-            threading.Thread(target=self._sweep_loop, args=(stop,), name=f"sweeper-{n}")
-            for n in range(SWEEPERS)
-        ]
-        for thread in self._sweepers:
-            thread.start()
         try:
             while not stop.is_set():
                 self._bell.wait(TICK_SECONDS)
                 try:
-                    self._step()
+                    self._step(stop)
                     self._patience.back()
                 except LedgerUnavailableError as error:
                     self._rest(stop, self._patience.lost(error))
         finally:
-            for _ in self._sweepers:
-                self._sweeps.put(None)
-            for thread in self._sweepers:
-                thread.join()
+            for name in self._sweeps.close(CLOSE_SECONDS):
+                self._folders[name].delivery.sweeping = False
+                self._folders[name].sweep_at = 0.0
+            for name in self._looks.close(CLOSE_SECONDS):
+                self._want_sweep(self._folders[name], "files were not looked at", 0.0)
+            self._lookout.close()
             self._ledger.close_own()
 
     def sweep_soon(self, name: str, why: str) -> None:
@@ -142,6 +170,17 @@ class Scout:
         folder.sweep_at = 0.0
         self._bell.ring()
 
+    def rescan(self, delivery_id: int, control: Control) -> None:
+        """Sweep a delivery now because somebody asked for it. Safe from every thread; the same
+        control may come again and again.
+        """
+        folder = self._by_id.get(delivery_id)
+        if folder is None or not folder.delivery.settings.enabled:
+            return
+        if control.set_at > folder.rescans_done and folder.rescan != control:
+            folder.rescan = control
+            self.sweep_soon(folder.delivery.name, f"asked for by {control.set_by}")
+
     # --- the loop -------------------------------------------------------------------------
 
     def _rest(self, stop: StopFlag, seconds: float) -> None:
@@ -149,13 +188,18 @@ class Scout:
         while not stop.is_set() and self._clock.monotonic() < until:
             self._bell.wait(TICK_SECONDS)
 
-    def _step(self) -> None:
+    def _step(self, stop: StopFlag) -> None:
+        if not self._roots_known:
+            known = self._ledger.known_roots(self._daemon_id(), list(self._by_id))
+            self._lookout.begin({self._by_id[d].delivery.name: fs for d, fs in known.items()})
+            self._roots_known = True
         self._take_swept()
+        self._take_roots()
+        self._take_looked()
         now = self._clock.monotonic()
         upkeep = now >= self._upkeep_at
         if upkeep:
             self._upkeep_at = now + UPKEEP_SECONDS
-            self._watcher.check()
         for folder in self._folders.values():
             if not folder.delivery.settings.enabled:
                 continue
@@ -164,7 +208,7 @@ class Scout:
                 self._look_for_root(folder)
                 self._look_for_watch_problem(folder)
                 self._look_at_watch(folder)
-            self._start_sweep(folder)
+            self._start_sweep(folder, stop)
             if upkeep:
                 self._end_session(folder)
         if upkeep:
@@ -174,6 +218,8 @@ class Scout:
 
     def _follow_hints(self, folder: _Folder) -> None:
         delivery = folder.delivery
+        if self._looks.under_way(delivery.name) and not delivery.offline_reason:
+            return
         hints, doubt = self._hints.drain(delivery.name)
         if doubt is not None:
             self._doubt(folder, doubt)
@@ -182,21 +228,34 @@ class Scout:
             return
         if hints:
             delivery.last_activity = self._clock.monotonic()
-        settled = [s for path, kind in paths.items() if (s := self._look(folder, path, kind))]
-        if settled:
-            self._enroll(folder, settled)
-        self._count_settling(folder)
+        look = delivery.settings.source.look
+        self._hinted[delivery.name] = paths
+        self._looks.start(delivery.name, lambda: {path: _look(look, path) for path in paths})
 
-    def _look(self, folder: _Folder, path: bytes, kind: HintKind) -> SettledSighting | None:
-        """Look at one file: give it if it is settled, else keep it among the settling."""
-        try:
-            sighting = folder.delivery.settings.source.look(path)
-        except OSError as error:
+    def _take_looked(self) -> None:
+        while (ended := self._looks.collect()) is not None:
+            folder, hinted = self._folders[ended.key], self._hinted.pop(ended.key)
+            if ended.error is not None:
+                self._want_sweep(folder, "files were not looked at", 0.0)
+            seen = ended.outcome()
+            settled = [
+                s for path, kind in hinted.items() if (s := self._judge(folder, path, kind, seen))
+            ]
+            if settled:
+                self._enroll(folder, settled)
+            self._count_settling(folder)
+
+    def _judge(
+        self, folder: _Folder, path: bytes, kind: HintKind, seen: _Looked
+    ) -> SettledSighting | None:
+        """Judge what was seen: give it if it is settled, else keep it among the settling."""
+        sighting = seen[path]
+        if isinstance(sighting, OSError):
             _log.warning(
                 "look_failed",
                 delivery=folder.delivery.name,
                 path=path_text(path),
-                problem=str(error),
+                problem=str(sighting),
             )
             self._want_sweep(folder, "a file could not be looked at", PARTIAL_RETRY_SECONDS)
             folder.settling.forget(path)
@@ -266,40 +325,24 @@ class Scout:
         self._want_sweep(folder, f"watcher: {doubt.value}", max(0.0, rest - since))
 
     def _look_for_root(self, folder: _Folder) -> None:
-        """Notice when the delivery's folder goes away, comes back, or is another one."""
+        """Have the folder looked at; notice when it does not answer."""
         delivery = folder.delivery
-        source = delivery.settings.source
-        device = source.device()
-        reason: str | None = None
-        if device is None:
-            reason = f"the folder is missing: {delivery.settings.root}"
-        elif delivery.device is not None and device != delivery.device and source.is_empty():
-            reason = (
-                f"the folder is empty and on another file system than before "
-                f"(is the disk mounted?): {delivery.settings.root}"
-            )
-        elif (
-            delivery.device is None
-            and source.is_empty()
-            and self._ledger.has_queued(delivery.delivery_id)
-        ):
-            reason = (
-                f"the folder is empty, but files of it wait to be stored "
-                f"(is the disk mounted?): {delivery.settings.root}"
-            )
-        if reason is not None and delivery.offline_reason is None:
-            _log.warning("delivery_offline", delivery=delivery.name, problem=reason)
+        self._lookout.look(delivery)
+        if self._lookout.hung(delivery):
             folder.watch_wanted = True
-            self._watcher.unwatch(delivery.name)
-        if reason is None and delivery.offline_reason is not None:
-            _log.info("delivery_online", delivery=delivery.name)
-            self._want_sweep(folder, "the folder is back", 0.0)
-        if reason is None and not delivery.sweeping and device != delivery.device:
-            if delivery.device is not None:
-                folder.watch_wanted = True
+            self._sweeps.write_off(delivery.name)
+            self._looks.write_off(delivery.name)
+
+    def _take_roots(self) -> None:
+        """Notice when a delivery's folder goes away, comes back, or is another one."""
+        deliveries = {name: folder.delivery for name, folder in self._folders.items()}
+        for delivery, change in self._lookout.take(deliveries):
+            folder = self._folders[delivery.name]
+            folder.watch_wanted = True
+            if change is Change.ONLINE:
+                self._want_sweep(folder, "the folder is back", 0.0)
+            if change is Change.EXCHANGED:
                 self._want_sweep(folder, "the folder is on another file system", 0.0)
-            delivery.device = device
-        delivery.offline_reason = reason
 
     def _look_for_watch_problem(self, folder: _Folder) -> None:
         """Notice folders that the kernel's limit left unwatched: they are swept more often."""
@@ -326,61 +369,57 @@ class Scout:
         wanted = folder.watched and delivery.offline_reason is None
         delivery.watched = self._watcher.watching(delivery.name) if wanted else None
 
-    def _start_sweep(self, folder: _Folder) -> None:
+    def _start_sweep(self, folder: _Folder, stop: StopFlag) -> None:
         delivery = folder.delivery
         now = self._clock.monotonic()
+        asked = folder.rescan
+        confirmed = asked is not None and asked.value == Rescan.CONFIRM_VANISHED
+        if confirmed and delivery.offline_reason:
+            self._lookout.accept(delivery)
         if delivery.sweeping or delivery.device is None or delivery.offline_reason:
             return
         if now < folder.sweep_at:
             return
         _log.debug("sweep_started", delivery=delivery.name, why=folder.sweep_why)
-        delivery.sweeping = True
-        folder.sweep_at = float("inf")
-        self._sweeps.put(folder)
+        disk = self._lookout.disk(delivery)
+        if self._sweeps.start(
+            delivery.name,
+            lambda: self._sweep(folder, stop, disk, asked),
+        ):
+            delivery.sweeping = True
+            folder.sweep_at = float("inf")
 
-    def _sweep_loop(self, stop: StopFlag) -> None:
-        """Run sweeps one after the other, in a sweeper's thread."""
-        try:
-            while (folder := self._sweeps.get()) is not None and not stop.is_set():
-                delivery = folder.delivery
-                try:
-                    folder.watched = delivery.settings.can_watch()
-                    watch = folder.watched and (
-                        folder.watch_wanted or not self._watcher.watching(delivery.name)
-                    )
-                    result = sweep(
-                        delivery,
-                        ledger=self._ledger,
-                        clock=self._clock,
-                        watcher=self._watcher if watch else None,
-                        stop=stop,
-                    )
-                    self._swept.put(result)
-                except LedgerUnavailableError as error:
-                    self._swept.put(_LostSweep(delivery=delivery, error=error))
-                except BaseException as bug:  # noqa: BLE001 — raised again in the scout's thread
-                    self._swept.put(_LostSweep(delivery=delivery, error=bug))
-                self._bell.ring()
-        finally:
-            self._ledger.close_own()
+    def _sweep(
+        self, folder: _Folder, stop: StopFlag, disk: KnownDisk, asked: Control | None
+    ) -> SweepResult:
+        """Sweep once, in a thread that may be held up."""
+        delivery = folder.delivery
+        folder.watched = delivery.settings.can_watch()
+        watch = folder.watched and (
+            folder.watch_wanted or not self._watcher.watching(delivery.name)
+        )
+        return sweep(
+            delivery,
+            ledger=self._ledger,
+            clock=self._clock,
+            watcher=self._watcher if watch else None,
+            stop=stop,
+            disk=disk,
+            asked=asked,
+        )
 
     def _take_swept(self) -> None:
-        while True:
-            try:
-                result = self._swept.get_nowait()
-            except queue.Empty:
-                return
-            folder = self._folders[result.delivery.name]
+        while (ended := self._sweeps.collect()) is not None:
+            folder = self._folders[ended.key]
             folder.delivery.sweeping = False
             folder.sweep_ended = self._clock.monotonic()
-            if isinstance(result, _LostSweep):
+            if ended.error is not None:
                 folder.delivery.tally.sweeps_lost += 1
                 folder.sweep_complete = False
                 # It may have opened a session before it was lost; `_end_session` finds out.
                 folder.delivery.session_open = True
                 self._want_sweep(folder, "the last sweep was broken off", SWEEP_GAP_SECONDS)
-                raise result.error
-            self._swept_well(folder, result)
+            self._swept_well(folder, ended.outcome())
 
     def _swept_well(self, folder: _Folder, result: SweepResult) -> None:
         delivery, summary = folder.delivery, result.summary
@@ -407,6 +446,23 @@ class Scout:
             folder.settling.keep(sighting)
         self._count_settling(folder)
         self._enrolled(delivery, summary.new + summary.changed, result.session_opened)
+        if summary.complete:
+            self._swept_whole(folder, result)
+
+    def _swept_whole(self, folder: _Folder, result: SweepResult) -> None:
+        delivery = folder.delivery
+        if result.held > folder.held:
+            _log.warning("files_missing", delivery=delivery.name, files=result.held,
+                         hint=_held_hint(delivery))  # fmt: skip
+        folder.held = result.held
+        if (filesystem := self._lookout.swept(delivery)) is not None:
+            self._ledger.remember_root(self._daemon_id(), delivery.delivery_id, filesystem)
+            self._lookout.begin({delivery.name: filesystem})
+        if result.asked is not None:
+            self._ledger.end_control(result.asked, "sensordropd")
+            folder.rescans_done = result.asked.set_at
+            if folder.rescan == result.asked:
+                folder.rescan = None
 
     def _tell_sweep(self, folder: _Folder, result: SweepResult) -> None:
         summary = result.summary
@@ -440,7 +496,8 @@ class Scout:
             return
         activity = DeliveryActivity(
             settling=len(folder.settling),
-            hints_waiting=self._hints.waiting(delivery.name),
+            hints_waiting=self._hints.waiting(delivery.name)
+            or self._looks.under_way(delivery.name),
             sweeping=delivery.sweeping,
             sweep_wanted=folder.sweep_at <= now,
             last_sweep_complete=folder.sweep_complete and delivery.offline_reason is None,
@@ -511,12 +568,18 @@ def _count_sweep(delivery: Delivery, result: SweepResult, now: float) -> None:
     delivery.swept = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class _LostSweep:
-    """A sweep that raised."""
+def _look(look: Callable[[bytes], Sighting | None], path: bytes) -> Sighting | OSError | None:
+    try:
+        return look(path)
+    except OSError as error:
+        return error
 
-    delivery: Delivery
-    error: BaseException
+
+def _held_hint(delivery: Delivery) -> str:
+    return (
+        "bring the files (or their disk) back; or say that they are gone: "
+        f"sensordrop rescan {delivery.name} --confirm-vanished"
+    )
 
 
 def _state(folder: _Folder) -> tuple[DeliveryState, str | None]:
@@ -530,10 +593,19 @@ def _state(folder: _Folder) -> tuple[DeliveryState, str | None]:
         return DeliveryState.OFFLINE, delivery.offline_reason
     if delivery.blocked_reason is not None:
         return DeliveryState.BLOCKED, delivery.blocked_reason
-    trouble = folder.sweep_problem or folder.watch_problem
-    reason = None if trouble is None else f"the last sweep was partial: {trouble}"
-    if folder.sweep_problem is None and folder.watch_problem is not None:
-        reason = folder.watch_problem
+    reason = _trouble(folder)
     if delivery.sweeping:
         return DeliveryState.SWEEPING, reason
     return DeliveryState.WATCHING, reason
+
+
+def _trouble(folder: _Folder) -> str | None:
+    """Say what is not as it should be though the delivery is at work, the gravest first."""
+    if folder.sweep_problem is not None:
+        return f"the last sweep was partial: {folder.sweep_problem}"
+    if folder.held:
+        return (
+            f"{folder.held:,} of the files that wait are no longer in the folder and are kept: "
+            + _held_hint(folder.delivery)
+        )
+    return folder.watch_problem

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from sensordrop.core.controls import Control, Rescan
+from sensordrop.core.guard import VanishRule
 from sensordrop.core.model import EntryType, Fingerprint, Sighting, SweepSummary
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.settling import MOST_SETTLING
-from sensordrop.ports import Clock, Ledger, StopFlag, Watcher
+from sensordrop.ports import Clock, GoneResult, Ledger, StopFlag, Watcher
 
 PROGRESS_FILES = 10_000
 """Files from which on a sweep tells how far it is."""
@@ -17,6 +19,21 @@ PROGRESS_FILES = 10_000
 _IN_DOUBT = Fingerprint(size_bytes=0, mtime_ns=0, ctime_ns=0)
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownDisk:
+    """What is known of the disk that a folder is on.
+
+    `filesystem` is what it was when it was last looked at, '' unknown; `exchanged`: it is another
+    one than at the last sweep.
+    """
+
+    filesystem: str = ""
+    exchanged: bool = False
+
+
+NO_DISK = KnownDisk()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +47,10 @@ class SweepResult:
     unsettled: tuple[Sighting, ...] = ()
     unsettled_left: int = 0
     watch_problem: str | None = None
+    held: int = 0
+    """Waiting files that are missing, and kept until somebody confirms that they are gone."""
+    asked: Control | None = None
+    """By which somebody asked for it."""
 
 
 def sweep(
@@ -39,11 +60,15 @@ def sweep(
     clock: Clock,
     watcher: Watcher | None,
     stop: StopFlag,
+    disk: KnownDisk = NO_DISK,
+    asked: Control | None = None,
 ) -> SweepResult:
     """Sweep once. Blocks on the disk and the database.
 
     The watch, if one is to be begun, begins before the listing, so that nothing falls between
-    the two. Raises LedgerUnavailableError; all that is wrong with the folder is in the summary.
+    the two. `disk`: what is known of the one in the folder; `asked`: the control by which
+    somebody asked for it. Raises LedgerUnavailableError; all that is wrong with
+    the folder is in the summary.
     """
     settings = delivery.settings
     log = _log.bind(delivery=delivery.name)
@@ -79,10 +104,17 @@ def sweep(
     problem = report.problem
     if report.complete and settings.source.device() != delivery.device:
         problem = "the folder's file system was exchanged while it was listed"
-    gone = 0
+    gone = GoneResult()
     if problem is None:
         gone = ledger.mark_gone(
-            delivery.delivery_id, lambda path: _look(delivery, path), sweep_began=started_at
+            delivery.delivery_id,
+            lambda path: _look(delivery, path),
+            sweep_began=started_at,
+            rule=VanishRule(
+                share=settings.vanish_share,
+                exchanged=disk.exchanged or _was_exchanged(delivery, disk),
+                confirmed=asked is not None and asked.value == Rescan.CONFIRM_VANISHED,
+            ),
         )
     summary = SweepSummary(
         started_at=started_at,
@@ -90,7 +122,7 @@ def sweep(
         folders=report.folders,
         new=result.new,
         changed=result.changed,
-        gone=gone,
+        gone=gone.gone,
         ignored=result.ignored,
         unsettled=len(result.unsettled) + result.unsettled_left,
         complete=problem is None,
@@ -105,7 +137,15 @@ def sweep(
         unsettled=tuple(result.unsettled),
         unsettled_left=result.unsettled_left,
         watch_problem=watch_problem,
+        held=gone.held,
+        asked=asked,
     )
+
+
+def _was_exchanged(delivery: Delivery, disk: KnownDisk) -> bool:
+    """Tell whether another disk is in the folder than before, be it in the same slot."""
+    now = delivery.settings.source.filesystem()
+    return bool(now and disk.filesystem and now != disk.filesystem)
 
 
 def _look(delivery: Delivery, path: bytes) -> Fingerprint | None:

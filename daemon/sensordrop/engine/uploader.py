@@ -15,6 +15,7 @@ from sensordrop.core.lifecycle import (
     AlreadyStored,
     Failed,
     GiveBack,
+    Gone,
     Interrupted,
     Quarantine,
     Retry,
@@ -63,12 +64,15 @@ class Uploader:
         make_pool: Callable[[int, StopFlag], Pool] = WorkerPool,
         dice: Callable[[], float] = random.random,
         tally: StationTally | None = None,
+        file_gone: Callable[[Delivery], None] = lambda _delivery: None,
     ) -> None:
+        """`file_gone` is told of a delivery when a file was not there at its turn."""
         self._ledger = ledger
         self._clock = clock
         self._daemon_id = daemon_id
         self._dice = dice
         self._tally = tally or StationTally()
+        self._file_gone = file_gone
         active = [d for d in deliveries if d.settings.enabled]
         self._deliveries = sorted(active, key=lambda d: (-d.settings.priority, d.name))
         self._by_id = {d.delivery_id: d for d in active}
@@ -286,6 +290,8 @@ class Uploader:
             self._give_back_ready(delivery)
             if outcome.failure.scope is FailureScope.DESTINATION:
                 self._forget_preflights(delivery)
+        if isinstance(outcome, Gone):
+            self._file_gone(delivery)
         if not isinstance(outcome, Interrupted):
             delivery.last_activity = self._clock.monotonic()
         _tell(done, action)

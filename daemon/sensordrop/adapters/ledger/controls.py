@@ -57,6 +57,19 @@ class Controls:
                 cursor.execute(query("set_control"), what | how_long)
             return True
 
+    def end_control(self, control: Control, ended_by: str) -> None:
+        """End something that was done; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("end_done_control"),
+                {
+                    "kind": control.kind.value,
+                    "delivery_id": control.delivery_id,
+                    "set_at": control.set_at,
+                    "ended_by": ended_by,
+                },
+            )
+
     def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
         """Tell what is configured and what was set over it; see `ports.Ledger`."""
         with self._connections.transaction() as cursor:

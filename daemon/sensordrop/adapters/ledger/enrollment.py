@@ -13,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
+from sensordrop.core.guard import VanishRule
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import Fingerprint, Sighting
 from sensordrop.core.selection import KIND_BY_EXTENSION
@@ -21,6 +22,7 @@ from sensordrop.core.verification import Problem
 from sensordrop.ports import (
     EnrollResult,
     EnrollRules,
+    GoneResult,
     Listed,
     ListingChunk,
     ProbePath,
@@ -69,6 +71,8 @@ class Enrollment:
             cursor.execute(query("make_listing_tables"))
             cursor.copy_expert(query("copy_listing"), _ChunkReader(iter(chunks)), COPY_BYTES)
             cursor.execute("ANALYZE listing")
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("release_held"), {"delivery_id": delivery_id})
         return self._enroll(delivery_id, rules, wall_ns=wall_ns, most_unsettled=most_unsettled)
 
     def enroll_sightings(
@@ -116,28 +120,72 @@ class Enrollment:
             count=rows[0][2] if rows else 0,
         )
 
-    def mark_gone(self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime) -> int:
-        """Mark waiting files that left the disk; see `ports.Ledger.mark_gone`."""
+    def mark_gone(
+        self, delivery_id: int, probe: ProbePath, *, sweep_began: datetime, rule: VanishRule
+    ) -> GoneResult:
+        """Mark or hold waiting files that left the disk; see `ports.Ledger.mark_gone`."""
+        about = {
+            "delivery_id": delivery_id,
+            "sweep_began": sweep_began,
+            "confirmed": rule.confirmed,
+        }
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("find_gone"), about)
+            candidates = cursor.rowcount
+        batches = [
+            {"first": first, "last": first + GONE_BATCH - 1}
+            for first in range(1, candidates + 1, GONE_BATCH)
+        ]
+        for batch in batches:
+            self._look_again(batch, probe)
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("count_gone"), about)
+            row = cursor.fetchone()
+            assert row is not None
+            missing, waiting, held = row
+        if not missing:
+            return GoneResult(held=held)
+        vanish = rule.lets_vanish(missing, waiting)
+        marked = 0
+        for batch in batches:
+            with self._connections.transaction() as cursor:
+                cursor.execute(query("lock_delivery"), about)
+                cursor.execute(query("mark_vanished" if vanish else "hold_gone"), batch)
+                marked += cursor.rowcount
+        if not vanish:
+            return GoneResult(held=held + marked)
+        return GoneResult(gone=marked, held=0 if rule.confirmed else held)
+
+    def _look_again(self, batch: dict[str, int], probe: ProbePath) -> None:
+        """Take those off the missing ones that are there after all."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("gone_batch"), batch)
+            rows = cursor.fetchall()
+        there = [upload_id for upload_id, path in rows if probe(bytes(path)) is not None]
+        if there:
+            with self._connections.transaction() as cursor:
+                cursor.execute(query("there_after_all"), {"upload_ids": there})
+
+    def known_roots(self, daemon_id: int, delivery_ids: Sequence[int]) -> dict[int, str]:
+        """Give the file systems that folders were last swept on; see `ports.Ledger`."""
         with self._connections.transaction() as cursor:
             cursor.execute(
-                query("find_gone"), {"delivery_id": delivery_id, "sweep_began": sweep_began}
+                query("known_roots"),
+                {"daemon_id": daemon_id, "delivery_ids": list(delivery_ids)},
             )
-            candidates = cursor.rowcount
-        gone = 0
-        for first in range(1, candidates + 1, GONE_BATCH):
-            with self._connections.transaction() as cursor:
-                cursor.execute(
-                    query("gone_batch"), {"first": first, "last": first + GONE_BATCH - 1}
-                )
-                batch = cursor.fetchall()
-            missing = [upload_id for upload_id, path in batch if probe(bytes(path)) is None]
-            if not missing:
-                continue
-            with self._connections.transaction() as cursor:
-                cursor.execute(query("lock_delivery"), {"delivery_id": delivery_id})
-                cursor.execute(query("mark_vanished"), {"upload_ids": missing})
-                gone += cursor.rowcount
-        return gone
+            return dict(cursor.fetchall())
+
+    def remember_root(self, daemon_id: int, delivery_id: int, filesystem: str) -> None:
+        """Note on which file system a folder is; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("remember_root"),
+                {
+                    "daemon_id": daemon_id,
+                    "delivery_id": delivery_id,
+                    "filesystem": _storable(filesystem),
+                },
+            )
 
     def _enroll(
         self,
@@ -273,6 +321,11 @@ def _copy_escaped(value: bytes) -> bytes:
         .replace(b"\n", b"\\n")
         .replace(b"\r", b"\\r")
     )
+
+
+def _storable(text: str) -> str:
+    """Make any text one that PostgreSQL takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _seconds(nanoseconds: int) -> bytes:

@@ -415,14 +415,25 @@ WHERE w.reason IS NULL AND NOT w.unsettled
   AND w.n BETWEEN %(first)s AND %(last)s
   AND i.delivery_id = %(delivery_id)s AND i.path_digest = w.path_digest;
 
+-- name: release_held
+-- Lets files be tried again that were held, and that the listing has.
+UPDATE upload_queue AS q
+SET next_at = '-infinity'
+FROM file_uploads AS f
+WHERE q.delivery_id = %(delivery_id)s AND q.next_at = '9999-01-01 00:00+00'
+  AND f.id = q.upload_id
+  AND EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
+
 -- name: find_gone
 -- Finds waiting files that a complete listing, begun after they went on the books, did not have.
+-- Those that are held already are looked for only when somebody has confirmed that they are gone.
 TRUNCATE work RESTART IDENTITY;
 INSERT INTO work (verdict, upload_id, path_bytes)
 SELECT 'gone', f.id, f.path_bytes
 FROM upload_queue AS q
 JOIN file_uploads AS f ON f.id = q.upload_id
 WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
+  AND (%(confirmed)s OR q.next_at <> '9999-01-01 00:00+00')
   AND f.enrolled_at < %(sweep_began)s
   AND NOT EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
 
@@ -430,18 +441,53 @@ WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
 -- Gives some of them, to be looked at once more on disk.
 SELECT upload_id, path_bytes FROM work WHERE n BETWEEN %(first)s AND %(last)s;
 
+-- name: there_after_all
+-- Takes those off the list that were there when they were looked at once more.
+UPDATE work SET verdict = 'there' WHERE upload_id = ANY(%(upload_ids)s);
+
+-- name: count_gone
+-- Tells how many are missing, of how many that wait, and how many are held already. What waits is
+-- counted only where something is missing.
+SELECT missing.files,
+       CASE WHEN missing.files > 0 THEN
+           (SELECT count(*) FROM upload_queue WHERE delivery_id = %(delivery_id)s) ELSE 0 END,
+       (SELECT count(*) FROM upload_queue
+        WHERE delivery_id = %(delivery_id)s AND next_at = '9999-01-01 00:00+00')
+FROM (SELECT count(*) AS files FROM work WHERE verdict = 'gone') AS missing;
+
 -- name: mark_vanished
 -- Takes files off the queue that are gone from disk before they were stored.
 WITH dropped AS (
-    DELETE FROM upload_queue
-    WHERE upload_id = ANY(%(upload_ids)s) AND claimed_by IS NULL
-    RETURNING upload_id, claim_number
+    DELETE FROM upload_queue AS q USING work AS w
+    WHERE w.verdict = 'gone' AND w.n BETWEEN %(first)s AND %(last)s
+      AND q.upload_id = w.upload_id AND q.claimed_by IS NULL
+    RETURNING q.upload_id, q.claim_number
 )
 UPDATE file_uploads AS f
 SET state = 'vanished', finished_at = now(), claim_number = d.claim_number,
     reason = 'gone from disk before it was stored'
 FROM dropped AS d
 WHERE f.id = d.upload_id;
+
+-- name: hold_gone
+-- Holds missing files until somebody confirms that they are gone: nobody claims them meanwhile.
+UPDATE upload_queue AS q SET next_at = '9999-01-01 00:00+00'
+FROM work AS w
+WHERE w.verdict = 'gone' AND w.n BETWEEN %(first)s AND %(last)s
+  AND q.upload_id = w.upload_id AND q.claimed_by IS NULL;
+
+-- name: known_roots
+-- Gives the file system that each delivery's folder was last swept on, at a program's station.
+SELECT delivery_id, filesystem FROM delivery_roots
+WHERE delivery_id = ANY(%(delivery_ids)s)
+  AND station_id = (SELECT station_id FROM daemons WHERE id = %(daemon_id)s);
+
+-- name: remember_root
+-- Notes on which file system a delivery's folder is.
+INSERT INTO delivery_roots (delivery_id, station_id, filesystem)
+SELECT %(delivery_id)s, station_id, %(filesystem)s FROM daemons WHERE id = %(daemon_id)s
+ON CONFLICT (delivery_id, station_id) DO UPDATE
+SET filesystem = excluded.filesystem, since = now();
 
 -- name: database_now
 -- Asks for the database's clock.
@@ -556,23 +602,6 @@ SET state = o.state, finished_at = now(), object_key = o.object_key,
     crashes = q.crashes
 FROM outcome AS o JOIN fenced AS q ON q.upload_id = o.upload_id
 WHERE f.id = o.upload_id
-RETURNING f.id;
-
--- name: commit_vanished
--- Writes down that claimed files are gone.
-WITH outcome AS (
-    SELECT * FROM jsonb_to_recordset(%(outcomes)s) AS o (upload_id bigint, claim_number bigint)
-), fenced AS (
-    DELETE FROM upload_queue AS q USING outcome AS o
-    WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
-      AND q.claimed_by = %(daemon_id)s
-    RETURNING q.upload_id, q.claim_number
-)
-UPDATE file_uploads AS f
-SET state = 'vanished', finished_at = now(), claim_number = q.claim_number,
-    reason = 'gone from disk before it was stored'
-FROM fenced AS q
-WHERE f.id = q.upload_id
 RETURNING f.id;
 
 -- name: commit_quarantined
@@ -1375,6 +1404,12 @@ ORDER BY d.enabled DESC, d.id DESC LIMIT 1;
 UPDATE controls SET ended_at = now(), ended_by = %(set_by)s
 WHERE ended_at IS NULL AND kind = %(kind)s
   AND (station_id = %(station_id)s OR delivery_id = %(delivery_id)s);
+
+-- name: end_done_control
+-- Ends what was set for a delivery once it was done, unless something else was set since.
+UPDATE controls SET ended_at = now(), ended_by = %(ended_by)s
+WHERE ended_at IS NULL AND kind = %(kind)s AND delivery_id = %(delivery_id)s
+  AND set_at = %(set_at)s;
 
 -- name: set_control
 -- Sets something for a station or a delivery.

@@ -19,7 +19,6 @@ from sensordrop.core.lifecycle import (
     Quarantine,
     RecordSkipped,
     RecordUploaded,
-    RecordVanished,
     RestorePredecessor,
     Retry,
     Wait,
@@ -151,8 +150,6 @@ def _row(commit: Commit, now: datetime) -> tuple[str, dict[str, Any]]:
             return "commit_stored", {**fence, **_stored("skipped", receipt, evidence)}
         case RestorePredecessor():
             return "take_off_same", fence
-        case RecordVanished():
-            return "commit_vanished", fence
         case Wait(fingerprint=seen, until=until):
             return "commit_waits", {
                 **fence,
