@@ -42,6 +42,7 @@ def delivery(**changes) -> DeliveryVitals:
         "running": 3,
         "open_breakers": frozenset({"destination"}),
         "limit_bytes_per_second": None,
+        "sweep_interval_seconds": 900.0,
         "deadline_seconds": 3600.0,
         "remaining_seconds": 12.5,
         "files_per_second": 0.0,

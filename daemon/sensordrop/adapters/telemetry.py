@@ -498,6 +498,13 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         ],
     ),
     DeliveryMetric(
+        name="sweep_interval_seconds",
+        kind="gauge",
+        labels=("delivery",),
+        meaning="How often the folder is to be swept (`sweep_interval_seconds`).",
+        read=lambda d: _one(d.sweep_interval_seconds),
+    ),
+    DeliveryMetric(
         name="last_sweep_complete",
         kind="gauge",
         labels=("delivery",),

@@ -86,6 +86,7 @@ class DeliveryVitals:
     running: int
     open_breakers: frozenset[str]
     limit_bytes_per_second: float | None
+    sweep_interval_seconds: float
     deadline_seconds: float | None
     remaining_seconds: float | None
     """Estimate of how long the running session still takes; None: there is none, or no telling."""

@@ -205,6 +205,7 @@ class Observer:
             running=self._uploads.running(delivery.delivery_id),
             open_breakers=frozenset(s.value for s in self._uploads.open_breakers(delivery)),
             limit_bytes_per_second=self._limits.rate(delivery.delivery_id),
+            sweep_interval_seconds=settings.sweep_interval_seconds,
             deadline_seconds=settings.session_deadline_seconds,
             remaining_seconds=self._remaining.get(delivery.delivery_id),
             files_per_second=self._paces.get(delivery.delivery_id, Pace()).files_per_second,
