@@ -24,7 +24,8 @@ def delivery(name: str = "card", **changes: object) -> DeliveryVitals:
         "name": name, "client": "c", "project": "p", "cycle": "C1", "enabled": True,
         "state": DeliveryState.WATCHING, "reason": None, "swept": True, "watched": True,
         "settling": 0, "running": 0, "open_breakers": frozenset(),
-        "limit_bytes_per_second": None, "deadline_seconds": None, "remaining_seconds": None,
+        "limit_bytes_per_second": None, "sweep_interval_seconds": 900.0, "deadline_seconds": None,
+        "remaining_seconds": None,
         "files_per_second": 0.0, "tally": DeliveryTally(), "reading": None,
     }  # fmt: skip
     return DeliveryVitals(**(chosen | changes))  # type: ignore[arg-type]
