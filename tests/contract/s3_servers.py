@@ -50,6 +50,7 @@ class FileContent:
     sha256: bytes = field(init=False)
     md5: bytes = field(init=False)
     pieces: Pieces | None = None
+    memory: bytes | None = None
 
     def __post_init__(self) -> None:
         data = self.path.read_bytes()
@@ -72,6 +73,7 @@ class BrokenContent:
     sha256: bytes = bytes(32)
     md5: bytes = bytes(16)
     pieces: Pieces | None = None
+    memory: bytes | None = None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -166,6 +168,12 @@ class S3Server:
         """Make the server a black hole: its connections stay, nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        end = time.monotonic() + START_SECONDS
+        # The signal is on its way: on a busy machine a thread may still answer somebody.
+        while not all(_stopped(thread) for thread in threads.iterdir()):
+            assert time.monotonic() < end, "the server did not stop"
+            time.sleep(0.01)
 
     def thaw(self) -> None:
         assert self._process is not None
@@ -227,6 +235,14 @@ class S3Server:
 
     def read(self, key: str) -> bytes:
         return self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def _stopped(thread: Path) -> bool:
+    try:
+        state = (thread / "stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it ended meanwhile
+    return state in "TtZX"
 
 
 class RcloneServer(S3Server):
