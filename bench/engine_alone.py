@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
-from sensordrop.composition import make_delivery
+from sensordrop.composition import collect_seldom, make_delivery
 from sensordrop.config import DeliveryConfig
 from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Claim, Fingerprint
@@ -90,6 +90,7 @@ def main() -> int:
     delivery = make_delivery(config, 1)
     delivery.device = Path(settings["local_directory"]).stat().st_dev
     delivery.settings.destination.preflight(delivery.settings.s3_prefix)
+    collect_seldom()
     outcomes = send(delivery, config.max_workers)
     print(json.dumps(outcomes))
     return 0 if set(outcomes) == {Stored.__name__} else 1

@@ -264,6 +264,21 @@ class OpenFile(Protocol):
         """Digests of the file's pieces, where `digest` was asked for them."""
         ...
 
+    @property
+    def memory(self) -> bytes | None:
+        """All of the bytes that were hashed, where they were few enough to be kept."""
+        ...
+
+    @property
+    def device(self) -> int:
+        """On which file system (device number) the file is."""
+        ...
+
+    @property
+    def opened(self) -> Fingerprint:
+        """The file's size and times when it was opened."""
+        ...
+
     def open(self) -> AbstractContextManager[BinaryIO]:
         """Read the same file again from its first byte."""
         ...
@@ -319,7 +334,10 @@ class Source(Protocol):
         ...
 
     def open(self, path: bytes) -> AbstractContextManager[OpenFile]:
-        """Open one file. Raises RootMissingError, FileGoneError, FailureError."""
+        """Open one file at once; leaving the `with` closes it.
+
+        Raises RootMissingError, FileGoneError, FailureError.
+        """
         ...
 
 
@@ -350,6 +368,11 @@ class Content(Protocol):
     @property
     def pieces(self) -> Pieces | None:
         """Digests of the pieces that the content goes out in, where they were planned for."""
+        ...
+
+    @property
+    def memory(self) -> bytes | None:
+        """All of the bytes that were hashed, where they were few enough to be kept."""
         ...
 
     def open(self) -> AbstractContextManager[BinaryIO]:

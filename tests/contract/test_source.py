@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sensordrop.adapters.beneath import BeneathOpener
 from sensordrop.adapters.source import IN_MEMORY_BYTES, FolderSource, classified
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.model import EntryType
@@ -31,9 +33,11 @@ def root(tmp_path) -> Path:
     return folder
 
 
-@pytest.fixture
-def source(root) -> FolderSource:
-    return FolderSource(str(root))
+@pytest.fixture(params=["one call", "folder by folder"])
+def source(root, request) -> FolderSource:
+    if request.param == "one call":
+        return FolderSource(str(root))
+    return FolderSource(str(root), opener=None)
 
 
 def opened(source: FolderSource, path: bytes) -> bytes:
@@ -155,6 +159,39 @@ def test_gone_files_and_gone_folders_are_told_apart(root, source):
         pass
     assert source.device() is None
     assert source.look(b"f") is None
+
+
+def test_a_kernel_that_can_is_asked_once_and_follows_no_link(root, tmp_path):
+    release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
+    if release < (5, 6):
+        pytest.skip("openat2 came with Linux 5.6")
+    (root / "S1").mkdir()
+    (root / "S1" / "f").write_bytes(b"sound")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (root / "S1" / "link").symlink_to("f")
+    (root / "folder").symlink_to("S1")
+    (root / "out").symlink_to(tmp_path)
+    opener = BeneathOpener(os.O_RDONLY)
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        descriptor = opener.open(folder, b"S1/f")
+        assert descriptor is not None
+        assert os.read(descriptor, 9) == b"sound"
+        os.close(descriptor)
+        for path in (b"S1/link", b"folder/f", b"out/secret", b"../secret", b"S1/f\0more", b"none"):
+            assert opener.open(folder, path) is None, path
+    finally:
+        os.close(folder)
+
+
+def test_a_file_says_what_it_was_when_it_was_opened(root, source):
+    (root / "f").write_bytes(b"x")
+    with source.open(b"f") as file:
+        assert file.device == source.device()
+        assert file.opened == file.fingerprint()
+        (root / "f").write_bytes(b"longer")
+        assert file.opened.size_bytes == 1
+        assert file.fingerprint().size_bytes == 6
 
 
 def test_paths_longer_than_the_system_allows_are_read(root, source):

@@ -1,8 +1,8 @@
 """The drop folder as it is read: never through links, never changed.
 
-Files are opened one folder at a time below the root's descriptor, so that no link (not even one
-that is put in place while we look) leads out of the delivery, and so that paths longer than the
-system's limit can be read.
+Files are opened below the root's descriptor, so that no link (not even one that is put in place
+while we look) leads out of the delivery: in one call where the kernel has it, else one folder at
+a time, which also reads paths longer than the system's limit and says what is wrong with others.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from types import TracebackType
+from typing import BinaryIO, Self, cast
 
+from sensordrop.adapters.beneath import BeneathOpener
 from sensordrop.adapters.mounts import lasting_name, mount_watch
 from sensordrop.core.failure import (
     Failure,
@@ -37,12 +39,15 @@ _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOL
 # Without O_NONBLOCK a pipe that lies in the folder would block its worker for ever.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
+_BENEATH = BeneathOpener(_FILE_FLAGS)
+
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _STATION = {
     errno.EMFILE: ("descriptors", "raise LimitNOFILE of the service, or lower max_workers"),
     errno.ENFILE: ("descriptors", "raise the sysctl fs.file-max, or end what holds so many files"),
     errno.ENOMEM: ("memory", "free memory, or lower max_workers"),
 }
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 _ENTRY_TYPES = {
     stat.S_IFREG: EntryType.FILE,
@@ -58,8 +63,10 @@ _ENTRY_TYPES = {
 class FolderSource:
     """`ports.Source` on a local folder. Safe from every thread."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, opener: BeneathOpener | None = _BENEATH) -> None:
+        """Read below `root`. `opener`: the quick way to open a file; None: folder by folder."""
         self._root = os.fsencode(root)
+        self._opener = opener
 
     def device(self) -> int | None:
         """Tell on which file system (device number) the root is; None if it is missing."""
@@ -107,65 +114,100 @@ class FolderSource:
             entry_type=_ENTRY_TYPES.get(stat.S_IFMT(found.st_mode), EntryType.UNKNOWN),
         )
 
-    @contextmanager
-    def open(self, path: bytes) -> Iterator[OpenedFile]:
-        """Open one file for an attempt.
+    def open(self, path: bytes) -> OpenedFile:
+        """Open one file for an attempt: `with` closes it.
 
         Raises RootMissingError, FileGoneError, or FailureError for what else is wrong with it.
         """
+        descriptor = self._open(path)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise _not_regular(path)
+        return OpenedFile(descriptor, path, found)
+
+    def _open(self, path: bytes) -> int:
         try:
-            folder, name = self._open_folder(path)
+            root = self._open_root(path)
             try:
-                descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
+                if self._opener is not None:
+                    descriptor = self._opener.open(root, path)
+                    if descriptor is not None:
+                        return descriptor
+                folder, name = _walk(root, path)
+            finally:
+                os.close(root)
+            try:
+                return os.open(name, _FILE_FLAGS, dir_fd=folder)
             finally:
                 os.close(folder)
         except OSError as error:
             if error.errno in _GONE:
                 raise FileGoneError(path_text(path)) from error
             raise classified(error, path, "open") from error
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _not_regular(path)
-            yield OpenedFile(descriptor, path)
-        finally:
-            os.close(descriptor)
 
     def _lstat(self, path: bytes) -> os.stat_result:
-        folder, name = self._open_folder(path)
+        root = self._open_root(path)
+        try:
+            folder, name = _walk(root, path)
+        finally:
+            os.close(root)
         try:
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
         finally:
             os.close(folder)
 
-    def _open_folder(self, path: bytes) -> tuple[int, bytes]:
-        """Give a descriptor of the folder that holds the path's last component, and that name."""
-        *folders, name = path.split(b"/")
-        if not name or any(part in (b"", b".", b"..") for part in (*folders, name)):
+    def _open_root(self, path: bytes) -> int:
+        """Give a descriptor of the root, to find that path below it."""
+        around = b"/%b/" % path
+        if b"//" in around or b"/./" in around or b"/../" in around:
             raise ValueError(f"not a path below the root: {path_text(path)!r}")
         try:
-            at = os.open(self._root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
+            return os.open(self._root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
         except OSError as error:
             raise RootMissingError(os.fsdecode(self._root)) from error
-        for part in folders:
-            try:
-                deeper = os.open(part, _FOLDER_FLAGS, dir_fd=at)
-            finally:
-                os.close(at)
-            at = deeper
-        return at, name
+
+
+def _walk(root: int, path: bytes) -> tuple[int, bytes]:
+    """Give a descriptor of the folder that holds the path's last component, and that name."""
+    *folders, name = path.split(b"/")
+    at = os.dup(root)
+    for part in folders:
+        try:
+            deeper = os.open(part, _FOLDER_FLAGS, dir_fd=at)
+        finally:
+            os.close(at)
+        at = deeper
+    return at, name
 
 
 class OpenedFile:
     """One open file: `ports.Content`, and what an attempt must know of it."""
 
-    def __init__(self, descriptor: int, path: bytes) -> None:
+    def __init__(self, descriptor: int, path: bytes, found: os.stat_result) -> None:
+        """Take a descriptor over; `found` is what the system says of it."""
         self._descriptor = descriptor
         self._path = path
         self._memory: bytes | None = None
         self._sha256 = b""
         self._md5: bytes | None = None
         self._pieces: Pieces | None = None
-        self.size_bytes = os.fstat(descriptor).st_size
+        self._opened = _fingerprint(found)
+        self.size_bytes = found.st_size
+        self.device = found.st_dev
+
+    def __enter__(self) -> Self:
+        """Use the file; leaving closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
 
     @property
     def sha256(self) -> bytes:
@@ -177,7 +219,7 @@ class OpenedFile:
         """MD5 of the same bytes; where it was not asked for, the file is read again."""
         if self._md5 is None:
             md5 = hashlib.md5(usedforsecurity=False)
-            for block in self._blocks():
+            for block in self._blocks() if self._memory is None else (self._memory,):
                 md5.update(block)
             self._md5 = md5.digest()
         return self._md5
@@ -186,6 +228,16 @@ class OpenedFile:
     def pieces(self) -> Pieces | None:
         """Digests of the file's pieces, where `digest` was asked for them."""
         return self._pieces
+
+    @property
+    def memory(self) -> bytes | None:
+        """The bytes that `digest` read, where they were few enough to be kept."""
+        return self._memory
+
+    @property
+    def opened(self) -> Fingerprint:
+        """The file's size and times when it was opened."""
+        return self._opened
 
     def fingerprint(self) -> Fingerprint:
         """Tell the file's size and times as they are now."""
@@ -213,6 +265,10 @@ class OpenedFile:
         A small file stays in memory, so that what is sent is what was hashed. Raises
         FailureError, and InterruptedAttemptError when `stop` is set.
         """
+        if stop.is_set():
+            raise InterruptedAttemptError
+        if plan.piece_bytes is None and self.size_bytes <= READ_BYTES and self._digest_whole(plan):
+            return self.size_bytes
         keep = self.size_bytes <= IN_MEMORY_BYTES
         whole = _Hashes(md5=plan.md5)
         pieces = None if plan.piece_bytes is None else _PieceHashes(plan.piece_bytes, plan.md5)
@@ -232,6 +288,21 @@ class OpenedFile:
         self._sha256, self._md5 = whole.digests()
         self._pieces = None if pieces is None else pieces.result()
         return length
+
+    def _digest_whole(self, plan: DigestPlan) -> bool:
+        """Do the same for a file of one block, with less ado; False if it can't be had in one."""
+        try:
+            # One byte more than there should be: if it does not come, the end was seen.
+            block = os.pread(self._descriptor, self.size_bytes + 1, 0)
+        except OSError as error:
+            raise classified(error, self._path, "read") from error
+        if len(block) != self.size_bytes:
+            return False
+        self._memory = block
+        self._sha256 = hashlib.sha256(block).digest()
+        if plan.md5:
+            self._md5 = hashlib.md5(block, usedforsecurity=False).digest()
+        return True
 
     def _blocks(self) -> Iterator[bytes]:
         at = 0
@@ -400,13 +471,12 @@ def _not_regular(path: bytes) -> FailureError:
 
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:
-    return Fingerprint(
-        size_bytes=found.st_size,
-        mtime_ns=_storable(found.st_mtime_ns),
-        ctime_ns=_storable(found.st_ctime_ns),
-    )
+    mtime_ns, ctime_ns = found.st_mtime_ns, found.st_ctime_ns
+    if not (_EARLIEST <= mtime_ns <= _LATEST and _EARLIEST <= ctime_ns <= _LATEST):
+        mtime_ns, ctime_ns = _storable(mtime_ns), _storable(ctime_ns)
+    return Fingerprint(size_bytes=found.st_size, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
 
 
 def _storable(nanoseconds: int) -> int:
     """Hold a time to what the ledger can keep; its SQL does the same with listings."""
-    return max(-(2**63), min(2**63 - 1, nanoseconds))
+    return max(_EARLIEST, min(_LATEST, nanoseconds))

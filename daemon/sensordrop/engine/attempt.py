@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.keys import object_key
@@ -41,7 +41,7 @@ class Attempt:
         self.claim = claim
         self.delivery = delivery
         self._stop = stop
-        self._stack = ExitStack()
+        self._opened: AbstractContextManager[OpenFile] | None = None
         self._before: Fingerprint | None = None
         self.began = time.monotonic()
 
@@ -51,20 +51,21 @@ class Attempt:
         Raises InterruptedAttemptError when the stop flag was set meanwhile.
         """
         settings = self.delivery.settings
-        if self._exchanged():
-            return FolderOffline()
         try:
             self.key = object_key(settings.s3_prefix, self.claim.path_text)
-            self.file = self._stack.enter_context(settings.source.open(self.claim.path))
+            self._opened = settings.source.open(self.claim.path)
+            self.file = self._opened.__enter__()
+            # A file on the known file system says that the folder is the known one; only where
+            # it is on another (that may be mounted below the folder) has the folder to be asked.
+            if self.file.device != self.delivery.device and self._exchanged():
+                return FolderOffline()
             return self._look_before()
         except RootMissingError:
             return FolderOffline()
         except FileGoneError:
-            # Looked at again: the disk may have been taken away between the look above and the
-            # open.
             return FolderOffline() if self._exchanged() else Gone()
         except FailureError as error:
-            return Failed(failure=error.failure)
+            return FolderOffline() if self._exchanged() else Failed(failure=error.failure)
 
     def judge(self, outcome: Outcome) -> Outcome:
         """Look at the file once more: what changed meanwhile was not stored, whatever came of it.
@@ -82,7 +83,9 @@ class Attempt:
 
     def close(self) -> None:
         """Close the file. May be repeated."""
-        self._stack.close()
+        if self._opened is not None:
+            self._opened.__exit__(None, None, None)
+            self._opened = None
 
     def _exchanged(self) -> bool:
         """Tell whether another file system is at the folder than the one that is known."""
@@ -90,7 +93,7 @@ class Attempt:
         return known is not None and self.delivery.settings.source.device() != known
 
     def _look_before(self) -> Outcome | None:
-        before = self._before = self.file.fingerprint()
+        before = self._before = self.file.opened
         if before != self.claim.fingerprint:
             return Unsettled(fingerprint=before, why="it changed after it was seen")
         if self.delivery.settings.writer_check and self.file.being_written():

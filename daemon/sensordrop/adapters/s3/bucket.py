@@ -317,12 +317,16 @@ class Bucket:
     # --- the client and the shape of requests ---
 
     def _connected(self) -> S3Client:
+        client = self._client
+        if client is not None:
+            return client  # asked for with every file, and made once
         with self._lock:
             if self._client is None:
-                self._client = make_client(make_session(self._settings), self._settings)
-                self._client.meta.events.register("before-send.s3", _begin_sending)
-                self._amazon = is_amazon(self._client.meta.endpoint_url)
+                client = make_client(make_session(self._settings), self._settings)
+                client.meta.events.register("before-send.s3", _begin_sending)
+                self._amazon = is_amazon(client.meta.endpoint_url)
                 self._proof = None
+                self._client = client  # at last: others take it without the lock
             return self._client
 
     def _forget(self, client: S3Client) -> None:

@@ -7,11 +7,10 @@ The lane knows nothing of S3: it takes requests that are ready to go and gives a
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -27,6 +26,17 @@ CONNECT_SECONDS = 10
 """Longest wait for a connection, TLS included."""
 LOOK_SECONDS = 0.5
 """How often running requests are looked at: for stalls, and for limits that were set meanwhile."""
+
+_NOT_ADDED = ["Expect:", "Accept:", "Transfer-Encoding:"]
+"""An empty header takes away what libcurl would add by itself."""
+
+_EVENTS = {
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+"""What the system calls what libcurl waits for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,15 +90,50 @@ class _Sink:
 
     def headers(self) -> dict[str, str]:
         """Read the last answer's headers: interim ones (100 Continue) may have come before."""
-        found: dict[str, str] = {}
-        for line in b"".join(self.lines).decode("latin-1").split("\r\n"):
-            if line.startswith("HTTP/"):
-                found.clear()
+        text = "\r\n" + b"".join(self.lines).decode("latin-1")
+        last = text.rpartition("\r\nHTTP/")[2].split("\r\n")[1:]
+        parts = [line.partition(":") for line in last]
+        return {name.lower(): value.strip() for name, colon, value in parts if colon}
+
+
+class _Sockets:
+    """The sockets that libcurl wants to hear of. Its words for what may be done are its own."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wanted: dict[int, int] = {}
+
+    def watch(self, what: int, descriptor: int, _multi: Any = None, _data: Any = None) -> None:
+        """Take note of what libcurl waits for on a socket.
+
+        Between two requests on a connection it waits for nothing. The system is not told of that:
+        most of the time the next request comes at once, and each telling costs a call.
+        """
+        if what == pycurl.POLL_REMOVE:
+            self._wanted.pop(descriptor, None)
+            return
+        mask = _EVENTS[what]
+        self._wanted[descriptor] = mask
+        try:
+            self._epoll.modify(descriptor, mask)
+        except FileNotFoundError:  # a new socket; a closed one was forgotten by the system
+            self._epoll.register(descriptor, mask)
+
+    def ready(self, seconds: float) -> list[tuple[int, int]]:
+        """Wait at most so long; give the sockets on which something may be done, and what."""
+        found = []
+        for descriptor, events in self._epoll.poll(seconds):
+            if descriptor not in self._wanted:
+                self._epoll.unregister(descriptor)  # the other side closed what lay idle
                 continue
-            name, colon, value = line.partition(":")
-            if colon:
-                found[name.lower()] = value.strip()
+            bits = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
+            found.append(
+                (descriptor, bits | (pycurl.CSELECT_OUT if events & ~select.EPOLLIN else 0))
+            )
         return found
+
+    def close(self) -> None:
+        self._epoll.close()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -118,9 +163,10 @@ class CurlLane:
         """`count` is told of every request that ended by itself, or stalled."""
         self._settings = settings
         self._count = count
-        self._selector = selectors.DefaultSelector()
+        self._sockets = _Sockets()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._sockets.watch(pycurl.POLL_IN, self._wake_read)
+        self._woken = False
         self._timer_at: float | None = None
         self._wake_lock = threading.Lock()
         self._closed = False
@@ -132,7 +178,7 @@ class CurlLane:
         self._resume_at = 0.0
         self._look_at = 0.0
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, 0)
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.most_connections)
@@ -142,8 +188,10 @@ class CurlLane:
 
     def wake(self) -> None:
         """Make a waiting `step` return. Safe from every thread."""
-        with self._wake_lock, suppress(BlockingIOError):  # a full pipe will wake it anyway
-            if not self._closed:  # the number may be another file's by then
+        with self._wake_lock:
+            # Woken: it has not looked yet. Closed: the number may be another file's by now.
+            if not self._woken and not self._closed:
+                self._woken = True
                 os.write(self._wake_write, b"!")
 
     def start(self, ticket: int, request: HttpRequest) -> None:
@@ -165,8 +213,7 @@ class CurlLane:
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(
             pycurl.HTTPHEADER,
-            # An empty header takes away what libcurl would add by itself.
-            [*map(_header, request.headers.items()), "Expect:", "Accept:", "Transfer-Encoding:"],
+            [f"{name}: {value}" for name, value in request.headers.items()] + _NOT_ADDED,
         )
         if request.body is not None:
             handle.setopt(pycurl.READFUNCTION, request.body.read)
@@ -177,14 +224,12 @@ class CurlLane:
 
     def step(self, seconds: float) -> list[tuple[int, HttpAnswer]]:
         """Let things move for at most so long, and give the answers that are whole."""
-        for key, mask in self._selector.select(self._wait_seconds(seconds)):
-            if key.fd == self._wake_read:
-                with suppress(BlockingIOError):
-                    os.read(self._wake_read, 4096)
-                continue
-            bits = pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0
-            bits |= pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
-            self._multi.socket_action(key.fd, bits)
+        for descriptor, bits in self._sockets.ready(self._wait_seconds(seconds)):
+            if descriptor == self._wake_read:
+                os.read(self._wake_read, 1)
+                self._woken = False
+            else:
+                self._multi.socket_action(descriptor, bits)
         if self._paused and time.monotonic() >= self._resume_at:
             self._resume()
         if self._timer_at is not None and time.monotonic() >= self._timer_at:
@@ -221,7 +266,7 @@ class CurlLane:
                 return
             self._closed = True
             self._multi.close()
-            self._selector.close()
+            self._sockets.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
 
@@ -322,18 +367,6 @@ class CurlLane:
         handle.setopt(pycurl.WRITEFUNCTION, sink.take_body)
         return handle
 
-    def _watch_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
-        if what == pycurl.POLL_REMOVE:
-            with suppress(KeyError):
-                self._selector.unregister(fd)
-            return
-        mask = selectors.EVENT_READ if what & pycurl.POLL_IN else 0
-        mask |= selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        try:
-            self._selector.modify(fd, mask)
-        except KeyError:
-            self._selector.register(fd, mask)
-
     def _set_timer(self, milliseconds: int) -> None:
         self._timer_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
@@ -384,10 +417,6 @@ def _stall(running: _Running) -> HttpAnswer:
             f"stalled: no byte moved for {running.stall_seconds:g} seconds",
         ),
     )
-
-
-def _header(named: tuple[str, str]) -> str:
-    return f"{named[0]}: {named[1]}"
 
 
 def _seeker(body: BinaryIO) -> Any:

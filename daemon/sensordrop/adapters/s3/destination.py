@@ -60,6 +60,9 @@ SINGLE_PUT_LIMIT_BYTES = 5 * 1024**3
 """S3's limit for one request (Amazon S3 User Guide, "Uploading objects")."""
 
 
+_WHOLE = DigestPlan(md5=False)
+_WHOLE_WITH_MD5 = DigestPlan(md5=True)
+
 CLOCKS_APART = timedelta(seconds=60)
 """How far the store's clock may be behind the ledger's when it names an upload's beginning."""
 ANSWERED = timedelta(seconds=150)
@@ -96,9 +99,10 @@ class S3Destination:
 
     def digest_plan(self, size_bytes: int) -> DigestPlan:
         """See `Destination.digest_plan`."""
-        return DigestPlan(
-            md5=self._bucket.proof.needs_md5, piece_bytes=self._part_bytes(size_bytes)
-        )
+        md5, piece_bytes = self._bucket.proof.needs_md5, self._part_bytes(size_bytes)
+        if piece_bytes is None:
+            return _WHOLE_WITH_MD5 if md5 else _WHOLE
+        return DigestPlan(md5=md5, piece_bytes=piece_bytes)
 
     def store(
         self,

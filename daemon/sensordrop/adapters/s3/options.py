@@ -12,6 +12,8 @@ from sensordrop.core.selection import extension_of
 
 SHA256_METADATA = "sha256"
 """Name of the metadata entry (`x-amz-meta-sha256`) that holds the content's SHA-256 in hex."""
+SHA256_HEADER = f"x-amz-meta-{SHA256_METADATA}"
+"""The same entry as a header."""
 
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 

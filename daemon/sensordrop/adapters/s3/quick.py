@@ -14,7 +14,7 @@ from sensordrop.adapters.s3.body import opened, read_exactly
 from sensordrop.adapters.s3.client import S3Settings
 from sensordrop.adapters.s3.digests import in_base64, verify
 from sensordrop.adapters.s3.failures import failure, reading
-from sensordrop.adapters.s3.options import options_for
+from sensordrop.adapters.s3.options import SHA256_HEADER, content_type, options_for
 from sensordrop.adapters.s3.proof import Proof
 from sensordrop.adapters.s3.wire import Wire, answered, keeping_headers, not_understood, taken
 from sensordrop.core.failure import FailureError
@@ -32,6 +32,7 @@ class QuickWay:
     def __init__(self, settings: S3Settings, wire: Wire) -> None:
         self._settings = settings
         self._wire = wire
+        self._kept: dict[str, dict[str, str]] = {}
 
     def steps(
         self,
@@ -49,6 +50,7 @@ class QuickWay:
         also honours that is not known, so a look comes before the put.
         """
         tried = self._wire.tried("storing", object_key)
+        signed = content.sha256.hex()
         if look_first:
             looked = yield self._wire.request("HEAD", object_key, {})
             self._wire.raise_trouble(looked, tried)
@@ -56,8 +58,7 @@ class QuickWay:
                 self._wire.raise_refusal(looked, tried)
             if looked.status != 404:
                 return None
-        options = options_for(self._settings, object_key, content.sha256)
-        headers = keeping_headers(options)
+        headers = self._kept_with(object_key, signed)
         if condition:
             headers["if-none-match"] = "*"
         md5 = content.md5 if proof.needs_md5 else None
@@ -70,7 +71,7 @@ class QuickWay:
             "PUT",
             object_key,
             headers,
-            payload_sha256=content.sha256.hex(),
+            payload_sha256=signed,
             body=_as_hashed(content, f"the file for {object_key}"),
             size_bytes=content.size_bytes,
         )
@@ -91,17 +92,28 @@ class QuickWay:
         )
         return Stored(receipt=receipt)
 
+    def _kept_with(self, object_key: str, sha256_hex: str) -> dict[str, str]:
+        """Give the headers that say how an object is to be kept.
+
+        All but the digest are the same for all objects of a media type, of which there are few.
+        """
+        kind = content_type(object_key)
+        known = self._kept.get(kind)
+        if known is None:
+            options = options_for(self._settings, object_key, b"")
+            known = self._kept[kind] = keeping_headers(options)
+        return {**known, SHA256_HEADER: sha256_hex}
+
 
 def _as_hashed(content: Content, what: str) -> BinaryIO:
     """Give the bytes that were hashed: those in memory, or the file's if they are still the same.
 
     Raises FailureError.
     """
-    with opened(content, what) as file:
-        if isinstance(file, io.BytesIO):
-            return file
-        with reading(what):
-            block = read_exactly(file, content.size_bytes)
+    if content.memory is not None:
+        return io.BytesIO(content.memory)
+    with opened(content, what) as file, reading(what):
+        block = read_exactly(file, content.size_bytes)
     if hashlib.sha256(block).digest() != content.sha256:
         raise FailureError(failure("changed", f"sending {what}"))
     return io.BytesIO(block)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from urllib.parse import quote
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNRESERVED = "-_.~"
 """Characters beside letters and digits that stand as they are."""
+
+_PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +34,15 @@ class SigningKeys:
 
 def encoded_path(bucket_and_key: bytes) -> str:
     """Percent-encode a path for the request line and for the signature alike."""
+    if _PLAIN_PATH.fullmatch(bucket_and_key):
+        return bucket_and_key.decode("ascii")
     return quote(bucket_and_key, safe="/" + UNRESERVED)
 
 
 def encoded_query(parameters: Sequence[tuple[str, str]]) -> str:
     """Percent-encode and sort query parameters, as both the URL and the signature want them."""
+    if not parameters:
+        return ""
     pairs = sorted((quote(k, safe=UNRESERVED), quote(v, safe=UNRESERVED)) for k, v in parameters)
     return "&".join(f"{key}={value}" for key, value in pairs)
 
@@ -64,14 +71,13 @@ def signed_headers(
     sent["x-amz-date"] = timestamp
     if keys.session_token:
         sent["x-amz-security-token"] = keys.session_token
-    names = sorted(sent)
-    listed = ";".join(names)
+    names, listed = _in_order(tuple(sent))
     canonical = "\n".join(
         (
             method,
             path,
             query,
-            *(f"{name}:{' '.join(sent[name].split())}" for name in names),
+            *[f"{name}:{' '.join(sent[name].split())}" for name in names],
             "",
             listed,
             payload_sha256,
@@ -80,11 +86,11 @@ def signed_headers(
     scope = f"{timestamp[:8]}/{region}/s3/aws4_request"
     digest = hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
-    key = _signing_key(keys.secret_access_key, timestamp[:8], region)
-    signature = hmac.new(key, to_sign.encode("ascii"), hashlib.sha256).hexdigest()
+    signer = _signer(keys.secret_access_key, timestamp[:8], region).copy()
+    signer.update(to_sign.encode("ascii"))
     sent["authorization"] = (
         f"{ALGORITHM} Credential={keys.access_key_id}/{scope}, "
-        f"SignedHeaders={listed}, Signature={signature}"
+        f"SignedHeaders={listed}, Signature={signer.hexdigest()}"
     )
     return sent
 
@@ -95,10 +101,20 @@ def _timestamp(second: datetime) -> str:
     return second.strftime("%Y%m%dT%H%M%SZ")
 
 
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Sort header names, and list them for the signature. Kept: requests are of few kinds."""
+    ordered = sorted(names)
+    return ordered, ";".join(ordered)
+
+
 @lru_cache(maxsize=64)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
-    """Derive the day's key. Kept, because it is the same for all requests of a day."""
+def _signer(secret: str, day: str, region: str) -> hmac.HMAC:
+    """Give what signs with the day's key, to be copied.
+
+    Kept, because the key is the same for all requests of a day.
+    """
     key = f"AWS4{secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return key
+    return hmac.new(key, digestmod=hashlib.sha256)

@@ -100,6 +100,8 @@ class Wire:
         self._throttle = throttle
         self._lock = threading.Lock()
         self._place: _Place | None = None
+        self._known_keys: tuple[Any, SigningKeys] | None = None
+        """Credentials as the library gives them, and as they are signed with."""
 
     def tried(self, verb: str, object_key: str) -> str:
         """Say what is being tried, on what, for messages."""
@@ -123,8 +125,6 @@ class Wire:
         place = self._found()
         path = place.base_path + encoded_path(b"/" + object_key.encode("utf-8"))
         encoded = encoded_query(query)
-        with classified(f"reading the credentials for bucket {self._settings.bucket_name}"):
-            frozen = place.credentials.get_frozen_credentials()
         signed = signed_headers(
             method=method,
             host=place.host,
@@ -132,11 +132,7 @@ class Wire:
             query=encoded,
             headers=headers,
             payload_sha256=payload_sha256,
-            keys=SigningKeys(
-                access_key_id=frozen.access_key,
-                secret_access_key=frozen.secret_key,
-                session_token=frozen.token,
-            ),
+            keys=self._keys(place),
             region=place.region,
             now=datetime.now(UTC),
         )
@@ -177,7 +173,27 @@ class Wire:
             self.forget()
         raise FailureError(known)
 
+    def _keys(self, place: _Place) -> SigningKeys:
+        """Give the credentials as they are now; the library refreshes those that end."""
+        try:
+            frozen = place.credentials.get_frozen_credentials()
+        except Exception:
+            with classified(f"reading the credentials for bucket {self._settings.bucket_name}"):
+                raise
+        known = self._known_keys
+        if known is None or known[0] != frozen:
+            keys = SigningKeys(
+                access_key_id=frozen.access_key,
+                secret_access_key=frozen.secret_key,
+                session_token=frozen.token,
+            )
+            known = self._known_keys = (frozen, keys)
+        return known[1]
+
     def _found(self) -> _Place:
+        place = self._place
+        if place is not None:
+            return place
         with self._lock:
             if self._place is None:
                 self._place = self._find()
