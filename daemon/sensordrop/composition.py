@@ -307,6 +307,8 @@ class Daemon:
         """Bring the ledger's schema up to date and write this daemon down in it."""
         for name in self._ledger.migrate():
             _log.info("ledger_migrated", migration=name)
+        if advice := self._ledger.reader_advice():
+            _log.info("reader_missing", hint=advice)
         self._registration = self._ledger.register(
             station=self._station,
             instance=self._instance,

@@ -14,6 +14,7 @@ from postgres_versions import MAJORS
 from sensordrop.adapters.ledger.embedded import find_binaries
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.ledger.queries import _all as all_queries
+from sensordrop.adapters.ledger.views import apply_views
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,10 +53,14 @@ def test_the_schema_is_equal_to_all_migrations(postgres, database):
     with psycopg2.connect(target) as made, made.cursor() as cursor:
         cursor.execute((ROOT / "sql" / "schema.sql").read_text(encoding="utf-8"))
     made.close()
+    reader = PostgresLedger(lambda: target)
+    apply_views(reader._connections)
+    reader.close()
     by_schema = dump(target, server)
     connection.cursor().execute(f"DROP DATABASE {other}")
     connection.close()
     assert "CREATE TABLE public.file_uploads" in by_migrations
+    assert "CREATE VIEW grafana.files_per_project" in by_migrations
     assert by_schema == by_migrations
 
 

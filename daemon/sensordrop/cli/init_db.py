@@ -23,9 +23,13 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
     """
     with ledger_at(find_place(config, local, database), make=True) as ledger:
         applied = ledger.migrate()
+        advice = ledger.reader_advice()
     if as_json:
-        click.echo(json.dumps({"applied": applied}))
-    elif applied:
+        click.echo(json.dumps({"applied": applied, "advice": advice}))
+        return
+    if applied:
         click.echo("the ledger is ready; applied: " + ", ".join(applied))
     else:
         click.echo("the ledger is ready; nothing was missing")
+    if advice:
+        click.echo(advice)

@@ -16,6 +16,7 @@ from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
 from sensordrop.adapters.ledger.stories import Stories
 from sensordrop.adapters.ledger.verification import Verification
+from sensordrop.adapters.ledger.views import NO_READER, apply_views, reader_is_missing
 from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
@@ -60,8 +61,14 @@ class PostgresLedger(
         Retries.__init__(self, connections, origin=origin, started_by=started_by)
 
     def migrate(self) -> list[str]:
-        """Bring the schema up to date and name the migrations that were applied."""
-        return [f"{m.version:04d}_{m.name}" for m in migrate(self._connections)]
+        """Bring the schema and its views up to date and name the migrations that were applied."""
+        applied = [f"{m.version:04d}_{m.name}" for m in migrate(self._connections)]
+        apply_views(self._connections)
+        return applied
+
+    def reader_advice(self) -> str | None:
+        """Say what an administrator should do, if the role that reads the views is missing."""
+        return NO_READER if reader_is_missing(self._connections) else None
 
     def check(self) -> None:
         """See that the schema is what this program needs; change nothing. See `migrate.check`."""
@@ -141,6 +148,9 @@ class PostgresLedger(
 
     def fold_counters(self) -> int:
         """Fold counter changes into the sums; see `ports.Ledger.fold_counters`."""
+        return sum(self._fold(name) for name in ("fold_counters", "fold_coverage", "fold_rates"))
+
+    def _fold(self, name: str) -> int:
         folded = 0
         while True:
             with self._connections.transaction() as cursor:
@@ -148,11 +158,14 @@ class PostgresLedger(
                 lock = cursor.fetchone()
                 if lock is None or not lock[0]:
                     return folded
-                cursor.execute(query("fold_counters"), {"most": FOLD_ROWS})
+                cursor.execute(query(name), {"most": FOLD_ROWS})
                 row = cursor.fetchone()
                 assert row is not None
                 taken: int = row[0]
                 folded += taken
+                if any(row[1:]):  # days lost files
+                    where = {"delivery_ids": row[1], "sensor_ids": row[2]}
+                    cursor.execute(query("mend_coverage"), where)
                 if taken < FOLD_ROWS:
                     return folded
 

@@ -1185,6 +1185,112 @@ WITH taken AS (
 )
 SELECT count(*) FROM taken;
 
+-- name: fold_coverage
+-- Adds the appended changes of what each sensor recorded on which day to the sums; gives how many
+-- there were, and for which delivery and sensor a day lost files.
+WITH taken AS (
+    DELETE FROM coverage_deltas
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM coverage_deltas LIMIT %(most)s))
+    RETURNING delivery_id, sensor_id, captured_on, files, bytes, failed, enrolled_at
+), by_day AS (
+    INSERT INTO sensor_days AS c (delivery_id, sensor_id, captured_on, files, bytes, failed)
+    SELECT delivery_id, sensor_id, captured_on, sum(files), sum(bytes), sum(failed)
+    FROM taken GROUP BY delivery_id, sensor_id, captured_on
+    ON CONFLICT (delivery_id, sensor_id, captured_on) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes,
+        failed = c.failed + excluded.failed
+), by_sensor AS (
+    INSERT INTO sensor_sums AS c
+        (delivery_id, sensor_id, files, bytes, failed, first_day, last_day, enrolled_at)
+    SELECT delivery_id, sensor_id, sum(files), sum(bytes), sum(failed),
+           min(captured_on) FILTER (WHERE files > 0), max(captured_on) FILTER (WHERE files > 0),
+           max(enrolled_at)
+    FROM taken GROUP BY delivery_id, sensor_id
+    ON CONFLICT (delivery_id, sensor_id) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes,
+        failed = c.failed + excluded.failed,
+        first_day = least(c.first_day, excluded.first_day),
+        last_day = greatest(c.last_day, excluded.last_day),
+        enrolled_at = greatest(c.enrolled_at, excluded.enrolled_at)
+)
+SELECT count(*),
+       array_agg(DISTINCT delivery_id) FILTER (WHERE files < 0),
+       array_agg(DISTINCT sensor_id) FILTER (WHERE files < 0)
+FROM taken;
+
+-- name: mend_coverage
+-- Looks up the first and the last day again where a day lost files: it may have been that day.
+UPDATE sensor_sums AS c
+SET first_day = d.first_day, last_day = d.last_day
+FROM (
+    SELECT delivery_id, sensor_id, min(captured_on) FILTER (WHERE files > 0) AS first_day,
+           max(captured_on) FILTER (WHERE files > 0) AS last_day
+    FROM sensor_days
+    WHERE delivery_id = ANY(%(delivery_ids)s) AND sensor_id = ANY(%(sensor_ids)s)
+    GROUP BY delivery_id, sensor_id
+) AS d
+WHERE c.delivery_id = d.delivery_id AND c.sensor_id = d.sensor_id
+  AND (c.first_day IS DISTINCT FROM d.first_day OR c.last_day IS DISTINCT FROM d.last_day);
+
+-- name: fold_rates
+-- Adds what was finished, minute by minute, to the rates. Minutes are kept for an hour, hours for
+-- ever.
+WITH taken AS (
+    DELETE FROM rate_deltas
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM rate_deltas LIMIT %(most)s))
+    RETURNING delivery_id, result, minute, files, bytes, last_at
+), by_hour AS (
+    INSERT INTO hourly_rates AS c (delivery_id, result, hour, files, bytes, last_at)
+    SELECT delivery_id, result, date_bin('1 hour', minute, 'epoch'), sum(files), sum(bytes),
+           max(last_at)
+    FROM taken GROUP BY 1, 2, 3
+    ON CONFLICT (delivery_id, result, hour) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes,
+        last_at = greatest(c.last_at, excluded.last_at)
+), by_minute AS (
+    INSERT INTO minute_rates AS c (delivery_id, result, minute, files, bytes)
+    SELECT delivery_id, result, minute, sum(files), sum(bytes)
+    FROM taken WHERE minute > now() - interval '1 hour' GROUP BY 1, 2, 3
+    ON CONFLICT (delivery_id, result, minute) DO UPDATE
+    SET files = c.files + excluded.files, bytes = c.bytes + excluded.bytes
+), forgotten AS (
+    DELETE FROM minute_rates WHERE minute < now() - interval '61 minutes'
+)
+SELECT count(*) FROM taken;
+
+-- name: lock_migrations
+-- Programs that start together bring the ledger up to date one after the other.
+SELECT pg_advisory_xact_lock(hashtext('sensordrop.migrate'));
+
+-- name: applied_views
+-- Tells which views were made, and of which text.
+SELECT name, digest FROM applied_views;
+
+-- name: make_view_schema
+-- Makes the schema that the views for dashboards are in.
+CREATE SCHEMA IF NOT EXISTS grafana;
+
+-- name: forget_applied_views
+-- The views are made anew.
+DELETE FROM applied_views;
+
+-- name: note_applied_view
+-- Notes of which text a view was made.
+INSERT INTO applied_views (name, digest) VALUES (%(name)s, %(digest)s);
+
+-- name: reader
+-- Tells whether the role that reads the views exists, whether we may make roles, and whether it
+-- may read the views already.
+SELECT r.oid IS NOT NULL,
+       (SELECT m.rolsuper OR m.rolcreaterole FROM pg_roles AS m WHERE m.rolname = current_user),
+       coalesce(has_schema_privilege(r.oid, 'grafana', 'USAGE'), false)
+FROM (SELECT 1) AS one LEFT JOIN pg_roles AS r ON r.rolname = %(reader)s;
+
+-- name: let_reader_read
+-- Lets that role read the views, and nothing else.
+GRANT USAGE ON SCHEMA grafana TO sensordrop_grafana;
+GRANT SELECT ON ALL TABLES IN SCHEMA grafana TO sensordrop_grafana;
+
 -- name: health
 -- Tells the server's version, how large the ledger is, and which migration came last.
 SELECT current_setting('server_version') AS server,
