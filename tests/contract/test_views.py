@@ -49,7 +49,7 @@ from sensordrop.core.lifecycle import (
     Wait,
 )
 from sensordrop.core.model import Fingerprint, Receipt
-from sensordrop.ports import Commit
+from sensordrop.ports import Commit, RetryOrder
 
 COLUMNS = {
     "files_per_project": "bucket files bytes",
@@ -242,6 +242,33 @@ def test_every_view_has_the_columns_that_dashboards_are_built_on(database):
         assert there[view] == ["client", "project", *columns.split()], view
     assert all(columns[:2] == ["client", "project"] for columns in there.values())
     assert list(there) == list(views())
+
+
+@pytest.mark.parametrize("fold", [True, False], ids=["folded", "not folded"])
+def test_a_file_that_is_retried_by_hand_failed_once_and_is_stored_now(ledger, database, fold):
+    place = register(ledger, binding())
+    (delivery,) = place.delivery_ids.values()
+    sweep(ledger, delivery, row(b"S1/20250901_000000.WAV"), row(b"S1/20250902_000000.WAV"))
+    finish(ledger, place.daemon_id, delivery, [broken])
+    if fold:
+        ledger.fold_counters()
+    (coverage,) = read(database, "SELECT * FROM grafana.sensor_coverage")
+    assert (coverage["files"], coverage["failed"]) == (2, 2)
+    assert len(told(database, "recent_failures")) == 2
+    order = RetryOrder(delivery_id=delivery, asked_by="somebody", at_once=True, what="all")
+    assert ledger.retry(order).retried == 2
+    assert told(database, "recent_failures") == set()
+    finish(ledger, place.daemon_id, delivery, [stored])
+    if fold:
+        ledger.fold_counters()
+    (coverage,) = read(database, "SELECT * FROM grafana.sensor_coverage")
+    assert (coverage["files"], coverage["failed"]) == (2, 0)
+    (rates,) = read(
+        database,
+        "SELECT sum(uploaded) AS uploaded, sum(failed) AS failed FROM grafana.success_rate_daily",
+    )
+    assert rates == {"uploaded": 2, "failed": 2}
+    assert {row[3:5] for row in told(database, "upload_status_per_project")} == {("uploaded", 2)}
 
 
 def test_speed_and_eta_are_those_of_the_last_minutes(ledger, database):
