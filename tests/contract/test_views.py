@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recount import Recount, read, told
 from test_ledger import (
+    ANY,
     INSTANCE,
     NOW,
     OLD,
@@ -43,7 +44,6 @@ from sensordrop.core.lifecycle import (
     Quarantine,
     RecordSkipped,
     RecordUploaded,
-    RecordVanished,
     RestorePredecessor,
     Retry,
     Wait,
@@ -125,10 +125,6 @@ def again(_claim) -> Retry:
     return Retry(failure=BROKEN, until=NOW - timedelta(seconds=1))
 
 
-def gone(_claim) -> RecordVanished:
-    return RecordVanished()
-
-
 def still_written(claim) -> Wait:
     seen = claim.fingerprint
     grown = Fingerprint(
@@ -136,6 +132,13 @@ def still_written(claim) -> Wait:
         ctime_ns=seen.ctime_ns,
     )  # fmt: skip
     return Wait(fingerprint=grown, until=NOW)
+
+
+def lose(ledger: PostgresLedger, delivery: int, *there: bytes) -> None:
+    """Let all waiting files vanish that are not among these."""
+    began = ledger.begin_sweep()
+    sweep(ledger, delivery, *there)
+    ledger.mark_gone(delivery, lambda _: None, sweep_began=began, rule=ANY)
 
 
 def same_bytes(_claim) -> RestorePredecessor:
@@ -153,7 +156,8 @@ def live_through_a_season(ledger: PostgresLedger, database: str, *, fold: bool) 
         finish(ledger, daemon, delivery, [stored, found, beside, again, broken, still_written])
         if fold:
             ledger.fold_counters()
-        while finish(ledger, daemon, delivery, [stored, stored, gone, stored, broken], most=7):
+        lose(ledger, delivery, *(line for line in cards if b"DCIM" not in line))
+        while finish(ledger, daemon, delivery, [stored, stored, found, stored, broken], most=7):
             pass
         ledger.finish_session(delivery)
         # Some changed, some only in their times, some that had vanished are back, some are new.
@@ -398,7 +402,7 @@ def day_ledger(ledger):
 
 # --- many at once -------------------------------------------------------------------------
 
-WAYS = [stored, found, beside, broken, again, gone, still_written, same_bytes]
+WAYS = [stored, found, beside, broken, again, still_written, same_bytes]
 
 
 class SuddenEndError(Exception):
@@ -412,7 +416,7 @@ def worker(database: str, seed: int, deliveries: dict[str, int], daemon: int) ->
     try:
         for _ in range(12):
             delivery = dice.choice(list(deliveries.values()))
-            match dice.randrange(4):
+            match dice.randrange(5):
                 case 0:
                     files = dice.sample(card(dice.randrange(3), mtime=OLD), 8)
                     sweep(ledger, delivery, *files)
@@ -425,6 +429,8 @@ def worker(database: str, seed: int, deliveries: dict[str, int], daemon: int) ->
                 case 2:
                     finish(ledger, daemon, delivery, dice.sample(WAYS, len(WAYS)), most=6)
                 case 3:
+                    lose(ledger, delivery, *dice.sample(card(1), 9))
+                case 4:
                     try:
                         with ledger._connections.transaction() as cursor:
                             cursor.execute(
