@@ -191,7 +191,7 @@ class Watcher(Protocol):
 
     def canary_age_seconds(self, delivery: str) -> float | None:
         """Tell how long ago an event that we caused ourselves last came through the watch; None:
-        there is no watch. Some 30 seconds are ordinary. Never blocks.
+        none has yet, or there is no watch. Some 30 seconds are ordinary. Never blocks.
         """
         ...
 
@@ -749,6 +749,16 @@ class EnrollResult:
     """Files that must settle first, at most as many as asked for."""
     unsettled_left: int = 0
     """How many more there are than fit in `unsettled`: the next sweep finds them."""
+    missed: int = 0
+    """New files of a listing that changed last in `Vouched`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vouched:
+    """A time in which a watcher should have reported every new file, in nanoseconds since 1970."""
+
+    since_ns: int
+    until_ns: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -925,6 +935,7 @@ class Ledger(Protocol):
         *,
         wall_ns: int,
         most_unsettled: int,
+        vouched: Vouched | None = None,
     ) -> EnrollResult:
         """Compare a listing with the books and enrol what is new or changed and settled.
 

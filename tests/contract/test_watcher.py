@@ -386,6 +386,75 @@ def test_a_dead_thread_is_a_doubt_and_the_watch_is_begun_anew(watched, sink, dro
     barrier(sink, drop)
 
 
+def test_a_canary_comes_through_and_leaves_no_trace(sink, drop):
+    (drop / "S1").mkdir()
+    (drop / "S1" / "a.wav").write_bytes(b"data")
+    before = [(path.stat(), path) for path in (drop, drop / "S1", drop / "S1" / "a.wav")]
+    watcher = InotifyWatcher(sink, canary_seconds=0.0)
+    watcher.watch("d", str(drop))
+    assert watcher.canary_age_seconds("d") is None
+
+    def came_again():
+        flown = time.monotonic()
+
+        def looked():
+            watcher.check("d")
+            age = watcher.canary_age_seconds("d")
+            return age is not None and time.monotonic() - age > flown
+
+        until(looked)
+
+    came_again()
+    came_again()
+    assert [(path.stat(), path) for _, path in before] == before
+    # Only the root's opening is told, and not for longer than that takes.
+    os.close(os.open(drop, os.O_RDONLY))
+    (drop / "S1" / "a.wav").read_bytes()
+    barrier(sink, drop)
+    assert sink.paths() == {b"barrier"}
+    assert sink.doubts == []
+    watcher.close()
+
+
+def test_a_watch_that_hangs_in_silence_is_begun_anew(sink, drop):
+    let_go = threading.Event()
+    hung = threading.Event()
+    offer = sink.offer
+
+    def offer_or_hang(hint):
+        if hint.path == b"hang":
+            hung.set()
+            assert let_go.wait(PATIENCE_SECONDS)
+        offer(hint)
+
+    sink.offer = offer_or_hang
+    watcher = InotifyWatcher(sink, canary_seconds=0.1, canary_patience_seconds=1.0)
+    watcher.watch("d", str(drop))
+    (drop / "hang").write_bytes(b"")
+    assert hung.wait(PATIENCE_SECONDS)
+    assert watcher.watching("d")  # its threads are alive: nothing else would tell
+
+    until(lambda: watcher.check("d") or sink.doubts)
+
+    assert sink.kinds_of_doubt() == [DoubtKind.CANARY_LOST]
+    barrier(sink, drop)
+    let_go.set()
+    watcher.close()
+
+
+def test_a_watch_that_the_kernel_has_no_more_is_begun_anew(sink, drop):
+    watcher = InotifyWatcher(sink, canary_seconds=0.0)
+    watcher.watch("d", str(drop))
+    group = watcher._deliveries["d"].live._emitter.group
+    group._active_callbacks_by_path[group.path] += 1000  # the root's watch is another one's
+
+    until(lambda: watcher.check("d") or sink.doubts)
+
+    assert sink.kinds_of_doubt() == [DoubtKind.CANARY_LOST]
+    barrier(sink, drop)
+    watcher.close()
+
+
 def test_a_quiet_folder_raises_no_doubt(watched, sink):
     for _ in range(5):
         watched.check("d")

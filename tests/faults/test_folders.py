@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
 
 from fuse_folder import fuse_folder
-from test_engine import Blind, Store, drop, make, wait_until
+from test_engine import QUICK, Blind, Store, drop, make, wait_until
 from test_ledger import ask, binding, register, states
 
 from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.mounts import filesystem_type, lasting_name, needs_polling
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.core.controls import Control, ControlKind, Rescan
+from sensordrop.engine import sweeper
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.scout import Scout
@@ -33,14 +35,14 @@ def scouting(ledger) -> Iterator[Callable[..., Scout]]:
     """Start scouts on deliveries; they end with the test."""
     running: list[tuple[threading.Event, threading.Thread, Bell]] = []
 
-    def start(place, *deliveries: Delivery, blind: bool = False) -> Scout:
+    def start(place, *deliveries: Delivery, blind: bool = False, watcher=None) -> Scout:
         bell, stop = Bell(), threading.Event()
         hints = HintQueue(bell)
         scout = Scout(
             ledger=ledger,
             clock=SystemClock(),
             deliveries=deliveries,
-            watcher=Blind() if blind else InotifyWatcher(hints),
+            watcher=watcher or (Blind() if blind else InotifyWatcher(hints)),
             hints=hints,
             bell=bell,
             wake_uploader=lambda: None,
@@ -122,6 +124,42 @@ def test_shares_that_hang_in_the_middle_of_their_sweeps_keep_nobody_from_sweepin
             share.answer()
         count = "SELECT count(*) FROM file_uploads"
         wait_until(lambda: ask(database, count) == [(4,)], "all are swept")
+
+
+class Deaf(InotifyWatcher):
+    """A watcher that looks well and reports nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(HintQueue(Bell()))
+        self.begun = 0
+
+    def watch(self, delivery, root):
+        self.begun += 1
+        super().watch(delivery, root)
+
+
+def test_files_that_a_watcher_misses_are_counted_and_the_folder_is_watched_anew(
+    ledger, database, tmp_path, scouting, monkeypatch
+):
+    monkeypatch.setattr(sweeper, "HINT_SECONDS", 0.0)
+    place = register(ledger)
+    drop(tmp_path, "before.wav")
+    delivery = make(tmp_path, place.delivery_ids["north"], Store(), can_watch=lambda: True)
+    deaf = Deaf()
+    scout = scouting(place, delivery, watcher=deaf)
+    tally = delivery.tally
+    wait_until(lambda: paths(database) == {"S1/before.wav"}, "the first sweep is done")
+    wait_until(lambda: tally.last_complete_sweep_at, "it is counted")
+    assert (tally.missed_files, deaf.begun) == (0, 1)
+    wait_until(lambda: tally.canary_at, "the canary was seen")
+    for name in ("one.wav", "two.wav"):
+        drop(tmp_path, name)
+    time.sleep(3 * QUICK.quiet_seconds)
+    scout.sweep_soon("north", "test")
+    wait_until(lambda: tally.missed_files == 2, "they are counted")
+    wait_until(lambda: deaf.begun == 2, "the folder is watched anew")
+    # What comes while nobody vouches for it is not missed.
+    assert tally.missed_files == 2
 
 
 def test_a_fuse_share_is_polled_and_known_again(tmp_path):

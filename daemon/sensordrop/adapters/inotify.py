@@ -206,7 +206,7 @@ class _Emitter(InotifyEmitter):
         """A folder was moved out of the root: its watches are still there, under its old name."""
         self.canary_sent_at: float | None = None
         """When the first event of our own was sent that has not come back; None: all have."""
-        self.canary_came_at = time.monotonic()
+        self.canary_came_at: float | None = None
 
     def on_thread_start(self) -> None:
         self.group = _WatchGroup(
@@ -268,7 +268,7 @@ class RootWatch:
         # A root that is a link is watched where it points to; check() sees if it is turned.
         self._path = os.path.realpath(root)
         self.mounts = mounts_concerning(os.fsencode(self._path), mounts)
-        self._canary_flown_at = 0.0
+        self._canary_flown_at = float("-inf")
         self._reader = _Reader()
         self._reader.start()
         self._emitter = _Emitter(delivery, self._path, self._reader, sink)
@@ -305,9 +305,10 @@ class RootWatch:
         )
 
     @property
-    def canary_age_seconds(self) -> float:
-        """Tell how long ago an event of our own last came through; at first, how old this is."""
-        return time.monotonic() - self._emitter.canary_came_at
+    def canary_age_seconds(self) -> float | None:
+        """Tell how long ago an event of our own last came through; None: not yet."""
+        came_at = self._emitter.canary_came_at
+        return None if came_at is None else time.monotonic() - came_at
 
     def canary_is_lost(self, root: str, *, every_seconds: float, patience_seconds: float) -> bool:
         """Send an event of our own through the watch now and then: the root is opened, to be read.
@@ -318,7 +319,7 @@ class RootWatch:
         sent_at = emitter.canary_sent_at
         if sent_at is not None and now - sent_at > patience_seconds:
             return True
-        if now - max(emitter.canary_came_at, self._canary_flown_at) < every_seconds:
+        if now - self._canary_flown_at < every_seconds:
             return False
         self._canary_flown_at = now
         if sent_at is None:

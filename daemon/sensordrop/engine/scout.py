@@ -23,6 +23,7 @@ from sensordrop.core.model import (
     Sighting,
 )
 from sensordrop.core.session import DeliveryActivity, why_open
+from sensordrop.core.settle import NANOSECONDS
 from sensordrop.core.tally import StationTally
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.errands import Errands
@@ -59,6 +60,9 @@ MANY_FILES = 1_000
 """More files than this at once: a listing of the bucket, a request for a thousand objects, costs
 less than a look at each."""
 
+TIMER = "timer"
+"""Why a sweep is due that nothing else asked for."""
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
@@ -85,6 +89,8 @@ class _Folder:
     """Why the last try to watch the folder failed."""
     watch_problem: str | None = None
     """Why not all of the folder is watched, as it was last told."""
+    vouched_since_ns: int | None = None
+    """Since when the watcher should have reported every new file, on the wall clock."""
     held: int = 0
     """Waiting files that are missing, and kept until somebody confirms that they are gone."""
     rescan: Control | None = None
@@ -313,6 +319,8 @@ class Scout:
 
     def _want_sweep(self, folder: _Folder, why: str, seconds: float) -> None:
         """Have a sweep after so many seconds, unless one is due before."""
+        if why != TIMER:
+            folder.vouched_since_ns = None  # what it finds, nobody had promised to report
         at = self._clock.monotonic() + seconds
         if at < folder.sweep_at:
             folder.sweep_at, folder.sweep_why = at, why
@@ -368,6 +376,9 @@ class Scout:
         delivery = folder.delivery
         wanted = folder.watched and delivery.offline_reason is None
         delivery.watched = self._watcher.watching(delivery.name) if wanted else None
+        age = self._watcher.canary_age_seconds(delivery.name)
+        if age is not None:
+            delivery.tally.canary_at = self._clock.wall_ns() / NANOSECONDS - age
 
     def _start_sweep(self, folder: _Folder, stop: StopFlag) -> None:
         delivery = folder.delivery
@@ -384,13 +395,18 @@ class Scout:
         disk = self._lookout.disk(delivery)
         if self._sweeps.start(
             delivery.name,
-            lambda: self._sweep(folder, stop, disk, asked),
+            lambda: self._sweep(folder, stop, disk, asked, folder.vouched_since_ns),
         ):
             delivery.sweeping = True
             folder.sweep_at = float("inf")
 
     def _sweep(
-        self, folder: _Folder, stop: StopFlag, disk: KnownDisk, asked: Control | None
+        self,
+        folder: _Folder,
+        stop: StopFlag,
+        disk: KnownDisk,
+        asked: Control | None,
+        vouched_since_ns: int | None,
     ) -> SweepResult:
         """Sweep once, in a thread that may be held up."""
         delivery = folder.delivery
@@ -405,6 +421,7 @@ class Scout:
             watcher=self._watcher if watch else None,
             stop=stop,
             disk=disk,
+            vouched_since_ns=None if watch else vouched_since_ns,
             asked=asked,
         )
 
@@ -439,15 +456,29 @@ class Scout:
             not folder.watched or folder.watch_error or folder.watch_problem
         ):
             interval = min(interval, max(polling, 10 * result.seconds))
-        self._want_sweep(folder, "timer", interval)
+        whole_watch = folder.watched and not folder.watch_error and not folder.watch_problem
+        vouches = whole_watch and summary.complete and self._watcher.watching(delivery.name)
+        folder.vouched_since_ns = result.began_ns if vouches else None
+        self._want_sweep(folder, TIMER, interval)
         if result.unsettled_left:
             self._want_sweep(folder, "files had to settle", settings.rules.quiet_seconds)
         for sighting in result.unsettled:
             folder.settling.keep(sighting)
         self._count_settling(folder)
         self._enrolled(delivery, summary.new + summary.changed, result.session_opened)
+        if result.missed:
+            self._watch_missed(folder, result.missed)
         if summary.complete:
             self._swept_whole(folder, result)
+
+    def _watch_missed(self, folder: _Folder, files: int) -> None:
+        """Begin a watch anew that says nothing though it seems to be well."""
+        folder.delivery.tally.missed_files += files
+        _log.warning("watch_missed", delivery=folder.delivery.name, files=files,
+                     hint="they are on the books now; the folder is watched anew")  # fmt: skip
+        folder.watch_wanted = True
+        rest = max(SWEEP_GAP_SECONDS, folder.sweep_seconds)
+        self._want_sweep(folder, "the watcher missed files", rest)
 
     def _swept_whole(self, folder: _Folder, result: SweepResult) -> None:
         delivery = folder.delivery

@@ -9,12 +9,16 @@ import structlog
 from sensordrop.core.controls import Control, Rescan
 from sensordrop.core.guard import VanishRule
 from sensordrop.core.model import EntryType, Fingerprint, Sighting, SweepSummary
+from sensordrop.core.settle import NANOSECONDS
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.settling import MOST_SETTLING
-from sensordrop.ports import Clock, GoneResult, Ledger, StopFlag, Watcher
+from sensordrop.ports import Clock, GoneResult, Ledger, StopFlag, Vouched, Watcher
 
 PROGRESS_FILES = 10_000
 """Files from which on a sweep tells how far it is."""
+
+HINT_SECONDS = 30.0
+"""How long a hint may take to put a file on the books once it has settled, on a busy machine."""
 
 _IN_DOUBT = Fingerprint(size_bytes=0, mtime_ns=0, ctime_ns=0)
 
@@ -49,6 +53,10 @@ class SweepResult:
     watch_problem: str | None = None
     held: int = 0
     """Waiting files that are missing, and kept until somebody confirms that they are gone."""
+    began_ns: int = 0
+    """When the listing began, on the wall clock."""
+    missed: int = 0
+    """New files that the watcher should have reported."""
     asked: Control | None = None
     """By which somebody asked for it."""
 
@@ -61,13 +69,15 @@ def sweep(
     watcher: Watcher | None,
     stop: StopFlag,
     disk: KnownDisk = NO_DISK,
+    vouched_since_ns: int | None = None,
     asked: Control | None = None,
 ) -> SweepResult:
     """Sweep once. Blocks on the disk and the database.
 
     The watch, if one is to be begun, begins before the listing, so that nothing falls between
-    the two. `disk`: what is known of the one in the folder; `asked`: the control by which
-    somebody asked for it. Raises LedgerUnavailableError; all that is wrong with
+    the two. `disk`: what is known of the one in the folder; `vouched_since_ns`: since when
+    the watcher should have reported every new file; `asked`: the control by which somebody asked
+    for it. Raises LedgerUnavailableError; all that is wrong with
     the folder is in the summary.
     """
     settings = delivery.settings
@@ -99,6 +109,7 @@ def sweep(
         settings.rules,
         wall_ns=wall_ns,
         most_unsettled=MOST_SETTLING,
+        vouched=_vouched(vouched_since_ns, wall_ns, settings.rules.quiet_seconds),
     )
     report = finder.report
     problem = report.problem
@@ -138,8 +149,18 @@ def sweep(
         unsettled_left=result.unsettled_left,
         watch_problem=watch_problem,
         held=gone.held,
+        began_ns=wall_ns,
+        missed=result.missed,
         asked=asked,
     )
+
+
+def _vouched(since_ns: int | None, wall_ns: int, quiet_seconds: float) -> Vouched | None:
+    """Leave out what was written lately: the watcher's word of it may still be on its way."""
+    if since_ns is None:
+        return None
+    late_ns = int((quiet_seconds + HINT_SECONDS) * NANOSECONDS)
+    return Vouched(since_ns=since_ns, until_ns=wall_ns - late_ns)
 
 
 def _was_exchanged(delivery: Delivery, disk: KnownDisk) -> bool:

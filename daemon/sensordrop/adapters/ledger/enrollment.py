@@ -28,6 +28,7 @@ from sensordrop.ports import (
     ProbePath,
     SettledSighting,
     VerifyScope,
+    Vouched,
 )
 
 COPY_BYTES = 256 * 1024
@@ -65,6 +66,7 @@ class Enrollment:
         *,
         wall_ns: int,
         most_unsettled: int,
+        vouched: Vouched | None = None,
     ) -> EnrollResult:
         """Compare a listing with the books; see `ports.Ledger.enroll_listing`."""
         with self._connections.transaction() as cursor:
@@ -73,7 +75,9 @@ class Enrollment:
             cursor.execute("ANALYZE listing")
         with self._connections.transaction() as cursor:
             cursor.execute(query("release_held"), {"delivery_id": delivery_id})
-        return self._enroll(delivery_id, rules, wall_ns=wall_ns, most_unsettled=most_unsettled)
+        return self._enroll(
+            delivery_id, rules, wall_ns=wall_ns, most_unsettled=most_unsettled, vouched=vouched
+        )
 
     def enroll_sightings(
         self,
@@ -195,6 +199,7 @@ class Enrollment:
         wall_ns: int,
         most_unsettled: int,
         singly: bool = False,
+        vouched: Vouched | None = None,
     ) -> EnrollResult:
         with self._connections.transaction() as cursor:
             cursor.execute(
@@ -204,10 +209,16 @@ class Enrollment:
                     "one_by_one": AsIs("OFFSET 0" if singly else ""),
                 },
             )
-            cursor.execute(query("work_totals"))
+            cursor.execute(
+                query("work_totals"),
+                {
+                    "since_ns": vouched.since_ns if vouched else None,
+                    "until_ns": vouched.until_ns if vouched else None,
+                },
+            )
             row = cursor.fetchone()
             assert row is not None
-            new, changed, ignored, unsettled_count, last_n = row
+            new, changed, ignored, unsettled_count, last_n, missed = row
             unsettled = _unsettled(cursor, most_unsettled) if unsettled_count else ()
             if last_n > CHUNK_ROWS:
                 # Without it a chunk is planned as if it had a row or two, and joined row by row.
@@ -237,6 +248,7 @@ class Enrollment:
             session_opened=opened,
             unsettled=unsettled,
             unsettled_left=unsettled_count - len(unsettled),
+            missed=missed,
         )
 
 

@@ -293,12 +293,14 @@ FROM (
 ) AS seen;
 
 -- name: work_totals
--- Counts what the comparison found.
+-- Counts what the comparison found; at last the new files that a watcher should have reported.
 SELECT count(*) FILTER (WHERE reason IS NULL AND NOT unsettled AND verdict = 'new'),
        count(*) FILTER (WHERE reason IS NULL AND NOT unsettled AND verdict <> 'new'),
        count(*) FILTER (WHERE reason IS NOT NULL),
        count(*) FILTER (WHERE reason IS NULL AND unsettled),
-       coalesce(max(n), 0)
+       coalesce(max(n), 0),
+       count(*) FILTER (WHERE reason IS NULL AND NOT unsettled AND verdict = 'new'
+                        AND ctime_ns BETWEEN %(since_ns)s::bigint AND %(until_ns)s::bigint)
 FROM work;
 
 -- name: unsettled_work
