@@ -19,6 +19,7 @@ from sensordrop.adapters.s3.failures import (
     classified,
     code_of,
     failure,
+    needed,
     status_of,
 )
 from sensordrop.adapters.s3.ladder import ObjectFacts
@@ -139,7 +140,7 @@ class Bucket:
                     self._ask_why(client, object_key)
                 raise
         return ObjectFacts(
-            size_bytes=answer["ContentLength"],
+            size_bytes=needed(answer, "ContentLength", self.tried("looking at", object_key)),
             etag=self._etag(answer, "looking at", object_key),
             opaque_etag=_opaque(answer),
             metadata_sha256=_metadata_sha256(answer),
@@ -158,7 +159,8 @@ class Bucket:
                 if 400 <= status_of(error) < 500 or status_of(error) == 501:
                     return None  # the store does not know the question; the guesses remain
                 raise
-        return int(answer["ContentLength"]) if answer.get("PartsCount") else None
+        told = answer.get("PartsCount") and answer.get("ContentLength")
+        return int(told) if told else None
 
     def read_back(self, object_key: str, stop: StopFlag) -> tuple[bytes, int] | None:
         """Download an object; give its SHA-256 and size. None if it is archived out of reach.
@@ -213,11 +215,12 @@ class Bucket:
     def create_upload(self, object_key: str, options: ObjectOptions) -> str:
         """Begin a multipart upload; give its id."""
         checksum: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if self.sends_checksums else {}
-        with self._calling("beginning a multipart upload of", object_key) as client:
+        verb = "beginning a multipart upload of"
+        with self._calling(verb, object_key) as client:
             answer = client.create_multipart_upload(
                 Bucket=self._settings.bucket_name, Key=object_key, **_keeping(options), **checksum
             )
-        return answer["UploadId"]
+        return str(needed(answer, "UploadId", self.tried(verb, object_key)))
 
     def put_part(
         self, object_key: str, upload_id: str, number: int, body: PieceBody, piece: Piece
@@ -238,14 +241,18 @@ class Bucket:
     def list_parts(self, object_key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         """Give size and ETag of each part that the store has; None if it knows no such upload."""
         found: dict[int, tuple[int, str]] = {}
-        with self._calling("listing the parts of", object_key) as client:
+        verb = "listing the parts of"
+        tried = self.tried(verb, object_key)
+        with self._calling(verb, object_key) as client:
             pages = client.get_paginator("list_parts").paginate(
                 Bucket=self._settings.bucket_name, Key=object_key, UploadId=upload_id
             )
             try:
                 for page in pages:
                     for part in page.get("Parts", []):
-                        found[part["PartNumber"]] = (part["Size"], bare_etag(part["ETag"]))
+                        number = needed(part, "PartNumber", tried)
+                        etag = bare_etag(needed(part, "ETag", tried))
+                        found[number] = (needed(part, "Size", tried), etag)
             except ClientError as error:
                 if code_of(error) == "NoSuchUpload":
                     return None
@@ -255,15 +262,18 @@ class Bucket:
     def uploads_begun(self, object_key: str, after: datetime, before: datetime) -> list[str]:
         """Give the ids of the unfinished uploads in parts of exactly one key, begun in a span."""
         found: list[str] = []
-        with self._calling("listing the unfinished uploads of", object_key) as client:
+        verb = "listing the unfinished uploads of"
+        tried = self.tried(verb, object_key)
+        with self._calling(verb, object_key) as client:
             pages = client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._settings.bucket_name, Prefix=object_key
             )
             for page in pages:
                 found += [
-                    upload["UploadId"]
+                    needed(upload, "UploadId", tried)
                     for upload in page.get("Uploads", [])
-                    if upload["Key"] == object_key and after <= upload["Initiated"] <= before
+                    if needed(upload, "Key", tried) == object_key
+                    and after <= needed(upload, "Initiated", tried) <= before
                 ]
         return found
 

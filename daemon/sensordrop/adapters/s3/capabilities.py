@@ -20,7 +20,14 @@ from botocore.exceptions import ClientError
 from sensordrop.adapters.s3.client import PROBE_TIMEOUT_SECONDS, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.digests import in_base64
-from sensordrop.adapters.s3.failures import BY_CLASS, classified, code_of, printable, status_of
+from sensordrop.adapters.s3.failures import (
+    BY_CLASS,
+    classified,
+    code_of,
+    needed,
+    printable,
+    status_of,
+)
 from sensordrop.adapters.s3.options import DEFAULT_CONTENT_TYPE
 from sensordrop.adapters.s3.proof import Capabilities
 from sensordrop.adapters.s3.wire import Wire, client_error
@@ -147,10 +154,11 @@ class _Prober:
 
     def _conditional_complete(self) -> bool | None:
         """Complete an upload in parts to the key that is taken."""
-        with suppress(FailureError), classified("asking for a conditional completion"):
+        asking = "asking for a conditional completion"
+        with suppress(FailureError), classified(asking):
             upload = self._client.create_multipart_upload(**self._where, **self._encryption())
             try:
-                return self._complete(upload["UploadId"])
+                return self._complete(needed(upload, "UploadId", asking))
             except ClientError as error:
                 return _condition_word(status_of(error), code_of(error))
         return None
@@ -160,9 +168,10 @@ class _Prober:
         whole: dict[str, Any] = {**self._where, "UploadId": upload_id}
         try:
             part = self._client.upload_part(**whole, PartNumber=1, Body=_BODY)
-            parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+            etag = needed(part, "ETag", "sending a part of a probe")
+            parts: Any = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
             self._client.complete_multipart_upload(**whole, MultipartUpload=parts, IfNoneMatch="*")
-        except ClientError:
+        except (ClientError, FailureError):
             with suppress(FailureError), classified("aborting the upload of a probe"):
                 self._client.abort_multipart_upload(**whole)
             raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import LocationParseError
 
 from sensordrop.core.failure import FailureScope
 
@@ -330,8 +331,8 @@ RULES: tuple[Rule, ...] = (
         scope=DESTINATION,
         meaning="what answered does not speak S3 (a portal's page, a proxy, another server)",
         hint="check endpoint_url, and that no sign-in page of the network stands in between",
-        exceptions=(ResponseParserError,),
-        ours="an answer without an ETag",
+        exceptions=(ResponseParserError, LocationParseError),
+        ours="an answer without an ETag or another thing that it must have, or of an unknown status",
     ),
     # --- the file alone ---
     Rule(

@@ -6,11 +6,14 @@ do. An error that no rule of the table names is not guessed at: it is raised as 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
+import botocore.parsers
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -61,6 +64,33 @@ def classified(tried: str) -> Iterator[None]:
         if known is None:
             raise
         raise FailureError(known) from error
+    except Exception as error:
+        # What stands in an answer where a number or a date should be ends as whatever Python
+        # says of it. Anything that was not raised while an answer was read is our own mistake.
+        if not _while_reading_an_answer(error):
+            raise
+        reason = f"it can't be read: {printable(str(error))}"
+        raise FailureError(failure("bad-answer", tried, reason)) from error
+
+
+def _while_reading_an_answer(error: Exception) -> bool:
+    """Tell whether the library's reading of answers raised an error, or what it called."""
+    return any(
+        frame.f_globals.get("__name__") == botocore.parsers.__name__
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+
+
+def needed(answer: Mapping[str, object], name: str, tried: str) -> Any:
+    """Give what an answer of the store must have. Raises FailureError (`bad-answer`).
+
+    A sign-in page of the network says 200 to everything, and the library then finds in it an
+    answer in which nothing is.
+    """
+    try:
+        return answer[name]
+    except KeyError:
+        raise FailureError(failure("bad-answer", tried, f"it gave no {name}")) from None
 
 
 @contextmanager
@@ -117,11 +147,9 @@ def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
 
 
-def _answered(error: boto.ClientError, tried: str, now: datetime) -> Failure | None:
+def _answered(error: boto.ClientError, tried: str, now: datetime) -> Failure:
     code, status = code_of(error), status_of(error)
     rule = _rule_of_answer(code, status)
-    if rule is None:
-        return None
     words = printable(str(error.response.get("Error", {}).get("Message", "")))
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     said = f"{status} {printable(code)}" if code != str(status) else str(status)
@@ -133,14 +161,14 @@ def _answered(error: boto.ClientError, tried: str, now: datetime) -> Failure | N
     )
 
 
-def _rule_of_answer(code: str, status: int) -> Rule | None:
+def _rule_of_answer(code: str, status: int) -> Rule:
     by_prefix = (rule for rule in RULES if code.startswith(rule.code_prefixes))
     rule = _BY_CODE.get(code) or next(by_prefix, None) or _BY_STATUS.get(status)
     if rule is None and 400 <= status < 500:
         return BY_CLASS["rejected"]
     if rule is None and 500 <= status < 600:
         return BY_CLASS["server-error"]
-    return rule
+    return rule or BY_CLASS["bad-answer"]
 
 
 def _unanswered(error: Exception, tried: str) -> Failure | None:

@@ -14,7 +14,7 @@ from sensordrop.adapters.s3.client import (
     make_client,
     make_session,
 )
-from sensordrop.adapters.s3.failures import classified, code_of
+from sensordrop.adapters.s3.failures import classified, code_of, needed
 from sensordrop.core.check import Check, notice, ok
 from sensordrop.core.failure import FailureError
 from sensordrop.core.terminal import printable
@@ -66,7 +66,8 @@ def look_for_leftovers(settings: S3Settings, prefix: str, *, now: datetime | Non
 
 
 def _list(client: S3Client, bucket: str, under: str) -> list[tuple[datetime, str]]:
-    with classified(f"listing the unfinished uploads of bucket {bucket}"):
+    tried = f"listing the unfinished uploads of bucket {bucket}"
+    with classified(tried):
         try:
             answer = client.list_multipart_uploads(Bucket=bucket, Prefix=under, MaxUploads=LISTED)
         except ClientError as error:
@@ -74,5 +75,6 @@ def _list(client: S3Client, bucket: str, under: str) -> list[tuple[datetime, str
                 return []  # one server's word for an empty list
             raise
     return [
-        (upload["Initiated"].astimezone(UTC), upload["Key"]) for upload in answer.get("Uploads", [])
+        (needed(upload, "Initiated", tried).astimezone(UTC), needed(upload, "Key", tried))
+        for upload in answer.get("Uploads", [])
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sensordrop.adapters.s3.bucket import Bucket
 from sensordrop.adapters.s3.digests import bare_etag
-from sensordrop.adapters.s3.failures import failure
+from sensordrop.adapters.s3.failures import failure, needed
 from sensordrop.core.failure import FailureError
 from sensordrop.core.keys import RESERVED_PREFIX
 from sensordrop.ports import ListedObject, ListedPage
@@ -34,12 +34,19 @@ def list_page(bucket: Bucket, bucket_name: str, prefix: str, token: str | None) 
         _refuse(bucket, below, "it says that there is more, but not where")
     if following is not None and following == token:
         _refuse(bucket, below, "it gives the same page again and again")
-    objects = tuple(
+    tried = bucket.tried("listing", below)
+    every = (
         ListedObject(
-            key=entry["Key"], size_bytes=entry["Size"], etag=bare_etag(entry.get("ETag", ""))
+            key=needed(entry, "Key", tried),
+            size_bytes=needed(entry, "Size", tried),
+            etag=bare_etag(entry.get("ETag", "")),
         )
         for entry in answer.get("Contents", ())
-        if not entry["Key"].startswith(RESERVED_PREFIX) and not entry["Key"].endswith("/")
+    )
+    objects = tuple(
+        each
+        for each in every
+        if not each.key.startswith(RESERVED_PREFIX) and not each.key.endswith("/")
     )
     return ListedPage(objects=objects, next_token=following)
 

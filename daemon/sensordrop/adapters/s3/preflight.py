@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from sensordrop.adapters.s3.capabilities import PROBE_KEY
 from sensordrop.adapters.s3.client import (
@@ -157,7 +158,7 @@ def _identity_check(session: boto3.Session, endpoint: str) -> Check:
         return ok("identity", printable(client.get_caller_identity()["Arn"]))
     except boto.ClientError as error:
         reason = f"STS answered {status_of(error)} {printable(code_of(error))}".rstrip()
-    except (boto.BotoCoreError, KeyError) as error:
+    except (boto.BotoCoreError, ResponseParserError, KeyError) as error:
         reason = f"STS can't be asked: {printable(type(error).__name__)}"
     usual = " (most other stores have none)" if custom else ""
     return notice("identity", f"unknown: {reason}{usual}")
