@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
-.PHONY: help setup demo lint format test test-ceph test-metrics test-scale bench lock clean
+.PHONY: help setup demo lint format test test-ceph test-metrics test-scale soak bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test-metrics: setup ## Metrics and alerts with a real Prometheus; as root instal
 
 test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale
+
+soak: setup ## Break everything for MINUTES=5, by SEED; SABOTAGE=lose|alter|double|stick must fail; KEEP=1.
+	@MINUTES="$(MINUTES)" SEED="$(SEED)" SABOTAGE="$(SABOTAGE)" KEEP="$(KEEP)" $(BIN)/python -u tests/soak/soak.py
 
 bench: setup ## Measure against s5cmd and others; ONLY=small,idle, QUICK=1, ROUNDS=5, BENCH_WORK=/fast/disk.
 	ONLY="$(ONLY)" QUICK="$(QUICK)" ROUNDS="$(ROUNDS)" BENCH_WORK="$(BENCH_WORK)" $(BIN)/python -u bench/run.py

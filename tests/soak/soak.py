@@ -1,0 +1,299 @@
+"""`make soak`: everything breaks for some minutes, by a seed; then nothing is lost.
+
+A real daemon, a real PostgreSQL and a real S3 server; cards are dropped into several deliveries
+while all three are killed, cut off and lied to. In the end all trouble stops, and the oracle looks
+at what is there. The last line is JSON: {"faults": {kind: n}, "lost": 0, "altered": 0,
+"doubled": 0, "stuck": 0}. The exit code is 1 if any of the four is not 0.
+
+MINUTES, SEED and SABOTAGE come from the environment. SABOTAGE=lose|alter|double|stick damages
+something behind the daemon's back: the oracle must see it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+
+import psycopg2
+from s3_servers import MotoServer
+from soak_oracle import DELIVERIES, Finding, counted, gather, judge, ledger_says
+from soak_proxy import FaultProxy
+from soak_sabotage import KINDS as SABOTAGES
+from soak_sabotage import sabotage
+from soak_stage import Daemon, Postgres, as_nobody, give_away, say, see_objects
+from soak_troubles import Troubles
+from soak_writers import Record, Writer, leases_work
+
+BUCKET = "soak-field-data"
+PREFIXES = {"audio": "C1", "camera": "C1/camera-traps", "river": "rivers/C2"}
+"""Three deliveries, two of them in nested places of the bucket."""
+HEAL_SECONDS = 900.0
+"""How long everything may take to be well again, after all trouble has ended. Breakers wait for up
+to five minutes before they look again, and the machine may be busy."""
+TOUCH_SECONDS = 10.0
+WAITING = """
+    SELECT d.name, f.path_bytes, f.state::text AS state
+    FROM file_uploads f JOIN deliveries d ON d.id = f.delivery_id
+    WHERE f.state = 'pending' OR (f.state = 'failed' AND f.is_current)
+"""
+STARTED_SECONDS = 120.0
+MOST_FINDINGS_SHOWN = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the environment asks for."""
+
+    minutes: float
+    seed: str
+    sabotage: str
+    keep: bool
+
+    @staticmethod
+    def read() -> Wanted:
+        """Read the environment. Raises SystemExit with what is wrong."""
+        sabotage_kind = os.environ.get("SABOTAGE", "")
+        if sabotage_kind not in ("", *SABOTAGES):
+            raise SystemExit(f"SABOTAGE is one of {', '.join(SABOTAGES)}, not {sabotage_kind!r}")
+        try:
+            minutes = float(os.environ.get("MINUTES") or "5")
+        except ValueError:
+            raise SystemExit("MINUTES is a number, such as 30 or 0.5") from None
+        return Wanted(
+            minutes=minutes,
+            seed=os.environ.get("SEED") or str(random.SystemRandom().randrange(10**9)),
+            sabotage=sabotage_kind,
+            keep=bool(os.environ.get("KEEP")),
+        )
+
+
+class Soak:
+    """One soak in a folder of its own."""
+
+    def __init__(self, folder: Path, wanted: Wanted, stack: ExitStack) -> None:
+        self._wanted = wanted
+        self._folder = folder
+        self._server = MotoServer(folder / "store")
+        stack.callback(self._server.kill)
+        self._server.start()
+        self._client = self._server.client()
+        self._client.create_bucket(Bucket=BUCKET)
+        self._proxy = stack.enter_context(FaultProxy(self._server.endpoint_url, wanted.seed))
+        self._postgres = Postgres(folder / "postgres")
+        stack.callback(self._postgres.kill)
+        self._postgres.start()
+        self._daemon = Daemon(folder, self._server, self._postgres.url, self._proxy.endpoint_url)
+        stack.callback(self._daemon.close)
+        self._record = Record()
+        self._seen: dict[str, str] = {}
+        self._roots: dict[str, Path] = {}
+        self._writers = [self._writer(name) for name in PREFIXES]
+        self._faults: Counter[str] = Counter()
+
+    def _writer(self, name: str) -> Writer:
+        root, aside = self._folder / "drop" / name, self._folder / "aside" / name
+        for each in (root, aside):
+            each.mkdir(parents=True)
+            give_away(each)
+        self._roots[name] = root
+        dice = random.Random(f"{self._wanted.seed}/delivery/{name}")
+        self._daemon.deliver(name, root, BUCKET, PREFIXES[name], dice.choice([2, 4, 8]))
+        return Writer(
+            name=name,
+            root=root,
+            aside=aside,
+            prefix=PREFIXES[name],
+            seed=self._wanted.seed,
+            record=self._record,
+            owner=self._roots[name].stat().st_uid if as_nobody() else None,
+            put_foreign=self._put_foreign,
+            may_rewrite=leases_work(aside),
+        )
+
+    def _put_foreign(self, key: str, content: bytes) -> None:
+        self._client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    # --- the story ------------------------------------------------------------------------
+
+    def run(self) -> list[Finding]:
+        """Play the whole story and give what is not as it must be."""
+        self._daemon.start()
+        self._wait_for_start()
+        self._storm()
+        self._heal()
+        if self._wanted.sabotage:
+            dice = random.Random(f"{self._wanted.seed}/sabotage")
+            say(sabotage(self._wanted.sabotage, dice, self._client, BUCKET, self._postgres.dsn))
+            time.sleep(2)  # the daemon may notice what it can
+        self._daemon.stop()
+        evidence = gather(
+            roots={name: str(root) for name, root in self._roots.items()},
+            dsn=self._postgres.dsn,
+            client=self._client,
+            bucket=BUCKET,
+            seen=self._seen,
+            trouble=self._daemon.trouble,
+        )
+        damaged = {path.removeprefix(f"/{BUCKET}/") for path in self._proxy.damaged}
+        say(
+            f"{len(evidence.disk):,} files on the disk, {len(evidence.objects):,} objects,"
+            f" {len(evidence.rows):,} rows, {len(evidence.sessions):,} sessions;"
+            f" the verbs ended with {dict(self._daemon.outcomes)}"
+        )
+        return judge(self._record.truth(PREFIXES, damaged), evidence)
+
+    def faults(self) -> dict[str, int]:
+        """Count what befell everybody, by kind."""
+        found = self._faults + self._proxy.faults + self._record.done
+        return dict(sorted(found.items()))
+
+    def _wait_for_start(self) -> None:
+        give_up = time.monotonic() + STARTED_SECONDS
+        while time.monotonic() < give_up:
+            try:
+                if len(ledger_says(self._postgres.dsn, DELIVERIES)) == len(PREFIXES):
+                    return
+            except psycopg2.Error:
+                pass  # it has not made its tables yet
+            self._daemon.look()
+            time.sleep(0.2)
+        raise SystemExit(f"the daemon did not start: {self._daemon.trouble}")
+
+    def _storm(self) -> None:
+        calm = threading.Event()
+        end_of_seeing = threading.Event()
+        troubles = Troubles(
+            seed=self._wanted.seed,
+            daemon=self._daemon,
+            postgres=self._postgres,
+            proxy=self._proxy,
+            deliveries=list(PREFIXES),
+            rest_seconds=min(1.0, self._wanted.minutes),
+        )
+        seeing = threading.Thread(
+            target=see_objects, args=(self._client, BUCKET, self._seen, end_of_seeing)
+        )
+        threads = [threading.Thread(target=each.run, args=(calm,)) for each in self._writers]
+        trouble = threading.Thread(target=troubles.run, args=(calm,))
+        for thread in [*threads, trouble, seeing]:
+            thread.start()
+        until = time.monotonic() + self._wanted.minutes * 60
+        while time.monotonic() < until:
+            time.sleep(0.5)
+            self._daemon.look()
+            if troubles.problem or any(writer.problem for writer in self._writers):
+                break
+        calm.set()
+        for thread in [*threads, trouble]:
+            thread.join()
+        end_of_seeing.set()
+        seeing.join()
+        self._faults = troubles.faults
+        for problem in [troubles.problem, *(writer.problem for writer in self._writers)]:
+            if problem is not None:
+                raise problem
+
+    # --- healing --------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        """End all trouble, and wait until nothing waits any more, or for long enough."""
+        say(f"all trouble ends after {self._wanted.minutes:g} minutes; now everything may heal")
+        self._proxy.clear()
+        for whom in ([], *([name] for name in PREFIXES)):
+            self._daemon.verb("resume", *whom)
+        self._daemon.verb("bandwidth", "config")
+        began = time.monotonic()
+        (now,) = ledger_says(self._postgres.dsn, "SELECT now() AS now")
+        touched = time.monotonic()
+        while time.monotonic() - began < HEAL_SECONDS:
+            self._daemon.look()
+            if self._is_well(now["now"]):
+                say(f"well again after {time.monotonic() - began:.0f} s")
+                return
+            if time.monotonic() - touched > TOUCH_SECONDS:
+                self._retry_by_hand()
+                touched = time.monotonic()
+            time.sleep(1)
+        say(f"not well again after {HEAL_SECONDS:.0f} s")
+
+    def _is_well(self, since: Any) -> bool:
+        """Tell whether nothing waits, as one look at the ledger shows it."""
+        rows = ledger_says(self._postgres.dsn, WAITING)
+        hopeless = self._record.truth({}, set()).hopeless
+        if any(
+            row["state"] == "pending" or (row["name"], bytes(row["path_bytes"])) not in hopeless
+            for row in rows
+        ):
+            return False
+        return all(
+            row["state"] == "watching"
+            and row["reason"] is None
+            and row["settling"] == 0
+            and row["session"] is None
+            and row["last_sweep_complete"]
+            and row["last_sweep_started_at"] > since
+            for row in ledger_says(self._postgres.dsn, DELIVERIES)
+        )
+
+    def _failed(self) -> list[tuple[str, bytes]]:
+        """Name the files that are failed and should not be."""
+        rows = ledger_says(
+            self._postgres.dsn,
+            "SELECT d.name, f.path_bytes FROM file_uploads f JOIN deliveries d"
+            " ON d.id = f.delivery_id WHERE f.is_current AND f.state = 'failed'",
+        )
+        hopeless = self._record.truth({}, set()).hopeless
+        found = [(row["name"], bytes(row["path_bytes"])) for row in rows]
+        return [each for each in found if each not in hopeless]
+
+    def _retry_by_hand(self) -> None:
+        """Touch what is failed, as docs/failures.md says."""
+        for name, path in self._failed():
+            file = self._roots[name] / os.fsdecode(path)
+            if file.exists():
+                os.utime(file)
+                self._faults["retried-by-hand"] += 1
+
+
+def main() -> int:
+    """Run one soak and tell what came of it."""
+    wanted = Wanted.read()
+    say(f"a soak of {wanted.minutes:g} minutes with SEED={wanted.seed}")
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    folder.chmod(0o755)
+    findings: list[Finding] = []
+    try:
+        with ExitStack() as stack:
+            soak = Soak(folder, wanted, stack)
+            findings = soak.run()
+            faults = soak.faults()
+    finally:
+        if wanted.keep or (findings and not wanted.sabotage):
+            say(f"kept for a look: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    for finding in findings[:MOST_FINDINGS_SHOWN]:
+        say(f"{finding.verdict}: {finding.words}")
+    if len(findings) > MOST_FINDINGS_SHOWN:
+        say(f"… and {len(findings) - MOST_FINDINGS_SHOWN} more")
+    if findings:
+        say(f"again with: make soak MINUTES={wanted.minutes:g} SEED={wanted.seed}")
+    say(json.dumps({"faults": faults, **counted(findings)}))
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
