@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
+import scrapes
 import sweeps
 import uploads
 import watching
@@ -48,8 +49,9 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "single": watching.single,
     "moved": watching.moved,
     "idle": watching.idle,
+    "scrape": scrapes.scrape,
 }
-WITHOUT_SINK = ("stored", "sweeps")
+WITHOUT_SINK = ("stored", "sweeps", "scrape")
 """Groups that need no nginx."""
 
 

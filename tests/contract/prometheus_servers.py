@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,7 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(
-    folder: Path, target: str, *, rules: Iterator[Path] | tuple[Path, ...] = ()
-) -> Iterator[Prometheus]:
+def prometheus(folder: Path, target: str, *, rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes a target once a second, with these rule files."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.request
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from daemon import drop_files
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_servers import free_address, needs_prometheus
+from prometheus_servers import free_address, needs_prometheus, prometheus
 
 from sensordrop.adapters.telemetry import METRICS, PREFIX
 
+PACKAGED = Path(__file__).parents[2] / "packaging" / "prometheus"
 NOT_ALWAYS = {"watcher_canary_timestamp_seconds", "oldest_pending_timestamp_seconds"}
 """Metrics that a delivery without a canary, or with nothing to do, does not have."""
 
@@ -101,6 +104,41 @@ def test_promtool_finds_nothing_to_complain_about(watched):
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@needs_prometheus
+def test_a_real_prometheus_sees_it_and_its_rules_hold(watched, tmp_path):
+    station, address = watched
+    drop_files(station.drop, {"a/1.wav": b"x"})
+    station.start()
+    station.wait_for_session_end()
+    rules = tuple(PACKAGED / name for name in ("alerts.yml", "recording.yml"))
+    with prometheus(tmp_path / "prometheus", address, rules=rules) as server:
+        station.wait_for(
+            lambda: server.query('sensordrop_delivery_files{state="uploaded"} == 1'),
+            what="Prometheus to have scraped",
+        )
+        (target,) = server.targets()
+        assert (target["health"], target["lastError"]) == ("up", "")
+        (stored,) = server.query("sensordrop_files_uploaded_total")
+        assert stored["metric"]["delivery"] == "card"
+        assert stored["value"][1] == "1"
+
+        def alert(name: str) -> str:
+            return next(rule["state"] for rule in server.rules() if rule["name"] == name)
+
+        station.wait_for(
+            lambda: all(rule["health"] == "ok" for rule in server.rules()), what="rules to be tried"
+        )
+        assert {rule["state"] for rule in server.rules() if rule["type"] == "alerting"} <= {
+            "inactive", "pending",
+        }  # fmt: skip
+        assert alert("SensordropDeliveryOffline") == "inactive"
+        shutil.move(station.drop, tmp_path / "pulled out")
+        station.wait_for(
+            lambda: alert("SensordropDeliveryOffline") == "pending", what="the alert to begin"
+        )
+    shutil.move(tmp_path / "pulled out", station.drop)
 
 
 def test_who_is_not_ready_says_why(watched):

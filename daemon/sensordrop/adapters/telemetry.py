@@ -596,12 +596,35 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
 _ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
+class _Ends(dict[Labels, str]):
+    """Labels as they are written, by their values: made once, as there are few and many lines."""
+
+    def __init__(self, names: Labels, *, begin: str) -> None:
+        super().__init__()
+        self._names = names
+        self._begin = begin
+
+    def __missing__(self, values: Labels) -> str:
+        written = _written(self._names, values)
+        made = self[values] = f"{self._begin}{written}}}" if written else self._without()
+        return made
+
+    def _without(self) -> str:
+        return "" if self._begin == "{" else "}"
+
+
 class Exposition:
     """Writes all metrics out in Prometheus' text format. Safe from every thread."""
 
     def __init__(self, telemetry: Telemetry, requests: RequestTally) -> None:
         self._telemetry = telemetry
         self._requests = requests
+        self._ends = {
+            metric.name: _Ends(metric.labels[1:], begin=",")
+            if isinstance(metric, DeliveryMetric)
+            else _Ends(metric.labels, begin="{")
+            for metric in METRICS
+        }
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
@@ -610,43 +633,32 @@ class Exposition:
     def text(self) -> bytes:
         """Write out how the daemon is right now."""
         station = Station(vitals=self._telemetry.vitals(), requests=self._requests)
+        deliveries = [
+            (f'{{delivery="{delivery.name.translate(_ESCAPED)}"', delivery)
+            for delivery in station.vitals.deliveries
+        ]
         lines: list[str] = []
         for metric in METRICS:
-            lines += (
-                f"# HELP {PREFIX}{metric.name} {metric.meaning}",
-                f"# TYPE {PREFIX}{metric.name} {metric.kind}",
-            )
-            lines += _lines(metric, station)
+            name = PREFIX + metric.name
+            lines += (f"# HELP {name} {metric.meaning}", f"# TYPE {name} {metric.kind}")
+            ends = self._ends[metric.name]
+            match metric:
+                case DeliveryMetric(read=of_delivery):
+                    lines += [
+                        f"{name}{begin}{ends[values]} {_number(value)}"
+                        for begin, delivery in deliveries
+                        for values, value in of_delivery(delivery)
+                    ]
+                case StationMetric(read=of_station):
+                    lines += [
+                        f"{name}{ends[values]} {_number(value)}"
+                        for values, value in of_station(station)
+                    ]
+                case HistogramMetric(labels=labels, read=distributions):
+                    for values, distribution in distributions(station):
+                        lines += _histogram(name, _written(labels, values), distribution)
         lines.append("")
         return "\n".join(lines).encode("utf-8", "replace") + generate_latest(self._process)
-
-
-def _lines(
-    metric: StationMetric | DeliveryMetric | HistogramMetric, station: Station
-) -> Iterator[str]:
-    name = PREFIX + metric.name
-    match metric:
-        case DeliveryMetric(labels=labels, read=of_delivery):
-            for delivery in station.vitals.deliveries:
-                first = f'{name}{{delivery="{delivery.name.translate(_ESCAPED)}"'
-                for values, value in of_delivery(delivery):
-                    rest = _named(labels[1:], values)
-                    yield (
-                        f"{first},{rest}}} {_number(value)}"
-                        if rest
-                        else (f"{first}}} {_number(value)}")
-                    )
-        case StationMetric(labels=labels, read=of_station):
-            for values, value in of_station(station):
-                inside = _named(labels, values)
-                yield (
-                    f"{name}{{{inside}}} {_number(value)}"
-                    if inside
-                    else (f"{name} {_number(value)}")
-                )
-        case HistogramMetric(labels=labels, read=distributions):
-            for values, distribution in distributions(station):
-                yield from _histogram(name, _named(labels, values), distribution)
 
 
 def _histogram(name: str, labels: str, distribution: Distribution) -> Iterator[str]:
@@ -660,7 +672,7 @@ def _histogram(name: str, labels: str, distribution: Distribution) -> Iterator[s
     yield f"{name}_sum{after} {_number(distribution.sum)}"
 
 
-def _named(names: Labels, values: Labels) -> str:
+def _written(names: Labels, values: Labels) -> str:
     return ",".join(
         f'{name}="{value.translate(_ESCAPED)}"' for name, value in zip(names, values, strict=True)
     )
