@@ -39,6 +39,12 @@ def samples(address: str) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
+def begin(station) -> None:
+    """Start the daemon and wait until it answers: its services start side by side."""
+    station.start()
+    station.daemon.wait_for_log("metrics_served")
+
+
 @pytest.fixture
 def watched(station):
     """Give a station whose metrics are served, and the address."""
@@ -52,7 +58,7 @@ def test_metrics_tell_what_happened(watched):
     content = {f"950349/{n}.wav": bytes([n]) * 1000 for n in range(3)}
     drop_files(station.drop, content)
     drop_files(station.drop, {"950349/.DS_Store": b"junk"})
-    station.start()
+    begin(station)
     station.wait_for_session_end()
 
     def told() -> bool:
@@ -97,7 +103,7 @@ def test_metrics_tell_what_happened(watched):
 def test_promtool_finds_nothing_to_complain_about(watched):
     station, address = watched
     drop_files(station.drop, {"a/1.wav": b"x"})
-    station.start()
+    begin(station)
     station.wait_for_session_end()
     text = get(address, "/metrics")[1]
     checked = subprocess.run(
@@ -110,7 +116,7 @@ def test_promtool_finds_nothing_to_complain_about(watched):
 def test_a_real_prometheus_sees_it_and_its_rules_hold(watched, tmp_path):
     station, address = watched
     drop_files(station.drop, {"a/1.wav": b"x"})
-    station.start()
+    begin(station)
     station.wait_for_session_end()
     rules = tuple(PACKAGED / name for name in ("alerts.yml", "recording.yml"))
     with prometheus(tmp_path / "prometheus", address, rules=rules) as server:
@@ -144,7 +150,7 @@ def test_a_real_prometheus_sees_it_and_its_rules_hold(watched, tmp_path):
 def test_who_is_not_ready_says_why(watched):
     station, address = watched
     station.drop.rmdir()
-    station.start()
+    begin(station)
     station.wait_for(lambda: get(address, "/readyz")[0] == 503, what="not to be ready")
 
     def told() -> str | None:
