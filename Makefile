@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOURCES := daemon tests bench packaging/grafana
 LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
-.PHONY: help setup demo lint format test test-ceph test-metrics test-scale soak bench lock clean
+.PHONY: help setup demo lint format dashboards test test-browser test-ceph test-metrics test-scale soak bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,18 +28,26 @@ demo: setup ## Drop two cards and see them arrive; DROP=/some/folder takes your 
 	@$(BIN)/sensordrop demo $(if $(DROP),--drop "$(DROP)")
 
 lint: setup ## Style, types and the direction of imports.
-	$(BIN)/ruff format --check daemon tests bench
-	$(BIN)/ruff check daemon tests bench
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	MYPYPATH=daemon:bench $(BIN)/mypy bench/*.py
+	MYPYPATH=daemon:packaging/grafana $(BIN)/mypy packaging/grafana/*.py
 	$(BIN)/lint-imports
 
 format: setup ## Lay the code out anew.
-	$(BIN)/ruff format daemon tests bench
-	$(BIN)/ruff check --fix daemon tests bench
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
 
-test: setup ## All tests but the slow ones and those that need Ceph or Prometheus.
-	$(BIN)/pytest -m "not scale and not ceph and not prometheus" -n $(WORKERS) --dist loadscope
+dashboards: setup ## Write Grafana's dashboards anew from their code.
+	$(BIN)/python packaging/grafana/make_dashboards.py
+
+test: setup ## All tests but the slow ones and those that need Ceph, Prometheus or a browser.
+	$(BIN)/pytest -m "not scale and not ceph and not prometheus and not browser" -n $(WORKERS) --dist loadscope
+
+test-browser: setup ## Pages in a real browser; as root installs it if it is missing.
+	tests/contract/install_browser.sh
+	$(BIN)/pytest -m browser
 
 test-ceph: setup ## The S3 tests against a real Ceph; as root installs its packages if they are missing.
 	tests/contract/install_ceph.sh

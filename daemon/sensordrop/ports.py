@@ -26,6 +26,7 @@ from sensordrop.core.model import (
     Sighting,
     SweepSummary,
 )
+from sensordrop.core.season import Season, SeasonScope
 from sensordrop.core.selection import Selection
 from sensordrop.core.story import DeliveryPlace, FileStory
 from sensordrop.core.verification import (
@@ -1494,4 +1495,21 @@ class VerifyLedger(Protocol):
         the share of so much time was used. Gives the uploads whose objects are newly missing or
         different.
         """
+        ...
+
+
+class SeasonLedger(Protocol):
+    """The part of the ledger that overviews are made from; the contract of `Ledger` holds.
+
+    It reads the views that dashboards read, and nothing else.
+    """
+
+    def season(self, scope: SeasonScope, *, most_failures: int) -> Season:
+        """Read how a season stands, all as of one moment, with the newest failures. Takes no lock
+        that anybody waits for.
+        """
+        ...
+
+    def season_names(self) -> list[tuple[str, str, str]]:
+        """Give client, project and cycle of all deliveries, each combination once."""
         ...

@@ -14,6 +14,7 @@ from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
+from sensordrop.adapters.ledger.season import Seasons
 from sensordrop.adapters.ledger.stories import Stories
 from sensordrop.adapters.ledger.verification import Verification
 from sensordrop.adapters.ledger.views import NO_READER, apply_views, reader_is_missing
@@ -37,6 +38,7 @@ class PostgresLedger(
     Stories,
     Retries,
     Vitals,
+    Seasons,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -59,6 +61,7 @@ class PostgresLedger(
         Vitals.__init__(self, connections)
         Stories.__init__(self, connections)
         Retries.__init__(self, connections, origin=origin, started_by=started_by)
+        Seasons.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema and its views up to date and name the migrations that were applied."""

@@ -1731,3 +1731,67 @@ FROM file_uploads AS f
 JOIN upload_failures AS u ON u.upload_id = f.id AND u.final
 WHERE f.session_id = %(session_id)s AND f.state IN ('failed', 'superseded')
 GROUP BY u.error_class ORDER BY count(*) DESC, u.error_class LIMIT %(most)s;
+
+-- name: one_moment
+-- Makes all that a transaction reads be of one moment, and keeps it from writing.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: moment
+-- Says which moment a transaction sees.
+SELECT now();
+
+-- name: season_standings
+-- Tells how every delivery of a scope stands; an array that is empty leaves a name open.
+SELECT client, project, cycle, delivery, station, bucket, state, reason,
+       daemon_alive, stored AS stored_files, stored_bytes, waiting AS waiting_files,
+       waiting_bytes, settling AS settling_files, failed AS failed_files, failed_bytes,
+       mismatched AS mismatched_objects, last_success_at, last_complete_sweep_at,
+       last_sweep_problem, files_per_second, eta
+FROM grafana.delivery_progress
+WHERE (%(clients)s = '{}' OR client = ANY(%(clients)s))
+  AND (%(projects)s = '{}' OR project = ANY(%(projects)s))
+  AND (%(cycles)s = '{}' OR cycle = ANY(%(cycles)s))
+ORDER BY client, project, cycle, delivery, station;
+
+-- name: season_names
+-- Names all clients, projects and cycles that deliveries have, for whoever misspelt one.
+SELECT DISTINCT client, project, cycle FROM grafana.delivery_progress;
+
+-- name: season_stores
+-- Tells what each cycle of a scope holds, by type of file.
+SELECT client, project, cycle, file_type, sum(files)::bigint, sum(bytes)::bigint
+FROM grafana.cycle_comparison
+WHERE (%(clients)s = '{}' OR client = ANY(%(clients)s))
+  AND (%(projects)s = '{}' OR project = ANY(%(projects)s))
+  AND (%(cycles)s = '{}' OR cycle = ANY(%(cycles)s))
+GROUP BY client, project, cycle, file_type;
+
+-- name: season_cycles
+-- Lists the cycles of a scope that have files, those with the newest first, with their sensors.
+SELECT client, project, cycle, count(*)
+FROM grafana.sensor_coverage
+WHERE (%(clients)s = '{}' OR client = ANY(%(clients)s))
+  AND (%(projects)s = '{}' OR project = ANY(%(projects)s))
+  AND (%(cycles)s = '{}' OR cycle = ANY(%(cycles)s))
+GROUP BY client, project, cycle
+ORDER BY max(last_seen) DESC, client, project, cycle;
+
+-- name: season_days
+-- Tells what each sensor of one cycle has on each day.
+SELECT sensor, day, files, bytes, failed
+FROM grafana.sensor_days
+WHERE client = %(client)s AND project = %(project)s AND cycle = %(cycle)s;
+
+-- name: season_failures
+-- Lists quarantined files of a scope, the newest first.
+SELECT f.client, f.project, f.delivery, f.sensor, f.path, f.error_class, f.error, f.attempts,
+       f.failed_at
+FROM grafana.recent_failures AS f
+WHERE (%(clients)s = '{}' OR f.client = ANY(%(clients)s))
+  AND (%(projects)s = '{}' OR f.project = ANY(%(projects)s))
+  AND (%(cycles)s = '{}' OR EXISTS (
+      SELECT 1 FROM grafana.delivery_progress AS d
+      WHERE (d.client, d.project, d.delivery) = (f.client, f.project, f.delivery)
+        AND d.cycle = ANY(%(cycles)s)))
+ORDER BY f.failed_at DESC, f.path
+LIMIT %(most)s;
