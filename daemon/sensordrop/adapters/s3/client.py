@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from sensordrop.adapters.s3.answers import EndingAnswers
 from sensordrop.adapters.s3.failures import classified, failure
 from sensordrop.adapters.s3.proof import ChosenCheck
 from sensordrop.adapters.s3.requests import RequestTally
@@ -125,7 +126,7 @@ def _client(
     timeout_seconds: float | None,
 ) -> S3Client:
     region = settings.aws_region or session.region_name
-    return session.client(
+    made = session.client(
         "s3",
         region_name=region or (FALLBACK_REGION if endpoint_url else None),
         endpoint_url=endpoint_url,
@@ -148,6 +149,22 @@ def _client(
             },
         ),
     )
+    # The library has no limit of its own, and no other place where one could be set.
+    endpoint: Any = made._endpoint  # type: ignore[attr-defined]  # noqa: SLF001
+    stall_seconds = timeout_seconds or settings.read_timeout_seconds
+    endpoint.http_session = EndingAnswers(endpoint.http_session, stall_seconds)
+    made.meta.events.register_last("before-parameter-build.s3", _not_redirected)
+    return made
+
+
+def _not_redirected(model: Any, context: dict[str, Any], **_: object) -> None:
+    """Keep the library from following a redirect of the very request that asks where to.
+
+    After a redirect it looks at the bucket to learn its region; where that is redirected too and
+    no answer names a region, it would ask again and again, until the interpreter's stack is full.
+    """
+    if model.name == "HeadBucket":
+        context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _addressing_style(settings: S3Settings, endpoint_url: str | None) -> Any:

@@ -7,6 +7,7 @@ The lane knows nothing of S3: it takes requests that are ready to go and gives a
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -16,10 +17,13 @@ from typing import Any, BinaryIO
 
 import pycurl
 
+from sensordrop.adapters.s3.answers import overdue
 from sensordrop.ports import CountRequest, HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
 """Bytes of an answer's body that are kept: S3's errors have some hundreds."""
+ANSWER_END_BYTES = 1024 * 1024
+"""An answer whose body is longer than this is broken off: no request made here has such a one."""
 STALL_SECONDS = 60
 """A transfer on which no byte moves for so long is ended."""
 CONNECT_SECONDS = 10
@@ -70,6 +74,9 @@ class _Meter:
         return self._body.read(allowed)
 
 
+_FINAL_STATUS = re.compile(rb"HTTP/\S+ [2-9]")
+
+
 class _Sink:
     """Where a handle's answers go. Kept with the handle: setting it anew would cost time."""
 
@@ -83,10 +90,27 @@ class _Sink:
         self.body.clear()
         self.body_bytes = 0
 
-    def take_body(self, data: bytes) -> None:
+    def take_body(self, data: bytes) -> int:
+        """Keep the beginning of a body. To take less than all breaks the transfer off."""
         self.body_bytes += len(data)
         room = ANSWER_LIMIT_BYTES - len(self.body)
         self.body += data[: max(0, room)]
+        return len(data) if self.body_bytes <= ANSWER_END_BYTES else 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer itself has begun: interim ones (100 Continue) are none."""
+        return any(_FINAL_STATUS.match(line) for line in self.lines)
+
+    @property
+    def headed(self) -> bool:
+        """Whether the last answer's head came to its end: libcurl takes one that broke off."""
+        for line in reversed(self.lines):
+            if line.startswith(b"HTTP/"):
+                return False
+            if not line.strip():
+                return True
+        return False
 
     def headers(self) -> dict[str, str]:
         """Read the last answer's headers: interim ones (100 Continue) may have come before."""
@@ -147,6 +171,14 @@ class _Running:
     began: float
     moved_bytes: int = 0
     meter: _Meter | None = None
+    answered_at: float | None = None
+    """When the answer was first seen to have begun, in monotonic seconds."""
+
+    def why_ended(self, uploaded_bytes: int, now: float) -> str:
+        """Say why the transfer must be ended, or nothing if it may go on."""
+        if self.stalled(uploaded_bytes, now):
+            return f"stalled: no byte moved for {self.stall_seconds:g} seconds"
+        return "the answer did not come to an end" if self.drags_on(now) else ""
 
     def stalled(self, uploaded_bytes: int, now: float) -> bool:
         """Tell whether nothing moved for too long, from what has moved by now."""
@@ -154,6 +186,14 @@ class _Running:
         if moved != self.moved_bytes:
             self.moved_bytes, self.moved_at = moved, now
         return now - self.moved_at >= self.stall_seconds
+
+    def drags_on(self, now: float) -> bool:
+        """Tell whether the answer should have come to its end by now."""
+        if self.answered_at is None:
+            if self.sink.begun:
+                self.answered_at = now
+            return False
+        return overdue(now - self.answered_at, self.sink.body_bytes, self.stall_seconds)
 
 
 class CurlLane:
@@ -324,8 +364,10 @@ class CurlLane:
             waits = handle in self._paused or not handle.getinfo(pycurl.PRETRANSFER_TIME)
             if waits:  # for its turn, or for a connection, which has a limit of its own
                 running.moved_at = now
-            elif running.stalled(handle.getinfo(pycurl.SIZE_UPLOAD_T), now):
-                ended.append((running.ticket, _stall(running)))
+                continue
+            why = running.why_ended(handle.getinfo(pycurl.SIZE_UPLOAD_T), now)
+            if why:
+                ended.append((running.ticket, _timed_out(why)))
                 self._tell(running, 0)
                 self._release(handle)
                 self._close_handle(handle)
@@ -381,6 +423,8 @@ class CurlLane:
 
     def _take(self, handle: Any, trouble: tuple[int, str] | None) -> tuple[int, HttpAnswer]:
         running = self._running[handle]
+        if trouble is None and not running.sink.headed:
+            trouble = (pycurl.E_PARTIAL_FILE, "the answer broke off in its head")
         answer = HttpAnswer(
             status=handle.getinfo(pycurl.RESPONSE_CODE),
             headers=running.sink.headers(),
@@ -407,16 +451,8 @@ class CurlLane:
             running.meter.turn.leave()
 
 
-def _stall(running: _Running) -> HttpAnswer:
-    return HttpAnswer(
-        status=0,
-        headers={},
-        body=b"",
-        trouble=(
-            pycurl.E_OPERATION_TIMEDOUT,
-            f"stalled: no byte moved for {running.stall_seconds:g} seconds",
-        ),
-    )
+def _timed_out(why: str) -> HttpAnswer:
+    return HttpAnswer(status=0, headers={}, body=b"", trouble=(pycurl.E_OPERATION_TIMEDOUT, why))
 
 
 def _seeker(body: BinaryIO) -> Any:

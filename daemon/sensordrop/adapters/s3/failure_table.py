@@ -102,6 +102,7 @@ RULES: tuple[Rule, ...] = (
             boto.SSOError,
             boto.LoginError,
         ),
+        ours="what gives out the credentials gives out some that have expired",
     ),
     Rule(
         error_class="credentials-refused",

@@ -33,6 +33,9 @@ _BY_STATUS = {status: rule for rule in RULES for status in rule.statuses}
 _BY_ERRNO = {number: rule for rule in RULES for number in rule.errnos}
 _BY_READING_ERRNO = {number: rule for rule in RULES for number in rule.reading_errnos}
 
+STALE_CREDENTIALS_WORDS = "refreshed credentials are still expired"
+"""The library has no exception of its own for a source that gives out credentials of yesterday."""
+
 NEW_CREDENTIALS_MAY_HELP = frozenset(
     {"no-credentials", "credentials-expired", "credentials-refused", "access-denied", "clock-skew"}
 )
@@ -59,7 +62,13 @@ def classified(tried: str) -> Iterator[None]:
     """Turn every error that the S3 library raises and the table knows into a FailureError."""
     try:
         yield
-    except (boto.ClientError, boto.BotoCoreError, ResponseParserError, OSError) as error:
+    except (
+        boto.ClientError,
+        boto.BotoCoreError,
+        ResponseParserError,
+        OSError,
+        RuntimeError,
+    ) as error:
         known = store_failure(error, tried, now=datetime.now(UTC))
         if known is None:
             raise
@@ -188,6 +197,8 @@ def _unanswered(error: Exception, tried: str) -> Failure | None:
 
 
 def _rule_of_exception(error: BaseException) -> Rule | None:
+    if isinstance(error, RuntimeError) and STALE_CREDENTIALS_WORDS in str(error):
+        return BY_CLASS["credentials-expired"]
     for rule in RULES:
         if rule.exceptions and isinstance(error, rule.exceptions):
             return rule
