@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from datetime import timedelta
 
@@ -66,13 +67,14 @@ def test_a_reading_tells_how_each_delivery_stands(places, database):
     assert found.counts["pending"] == (3, 1200)
     assert found.uploading == 1
     assert found.oldest_pending_at == 50
+    assert found.last_success_at == pytest.approx(time.time(), abs=600)
     assert found.mismatches == 1
     assert found.session is not None
     assert (found.session.files, found.session.bytes) == (5, 1400)
     assert (found.session.finished_files, found.session.finished_bytes) == (2, 200)
     empty = read.deliveries[south]
     assert (empty.counts, empty.uploading, empty.oldest_pending_at) == ({}, 0, None)
-    assert (empty.session, empty.mismatches) == (None, 0)
+    assert (empty.session, empty.mismatches, empty.last_success_at) == (None, 0, None)
 
 
 def test_counts_are_the_same_before_and_after_they_are_folded(places):
@@ -82,6 +84,24 @@ def test_counts_are_the_same_before_and_after_they_are_folded(places):
     before = ledger.read_vitals(registration.daemon_id, [north])
     assert ledger.fold_counters() > 0
     assert ledger.read_vitals(registration.daemon_id, [north]) == before
+
+
+def test_the_last_success_is_that_of_the_newest_hour_whatever_it_came_to(places, database):
+    ledger, registration = places
+    north, south = (registration.delivery_ids[name] for name in ("north", "south"))
+    at = "timestamptz 'epoch' + interval '%s h'"
+    for delivery_id, result, hour in [
+        (north, "uploaded", 10), (north, "uploaded", 12), (north, "skipped", 15),
+        (north, "failed", 20), (south, "failed", 30),
+    ]:  # fmt: skip
+        ask(
+            database,
+            f"INSERT INTO hourly_rates VALUES (%s, %s, {at}, 1, 1, {at})",
+            delivery_id, result, hour, hour,
+        )  # fmt: skip
+    read = ledger.read_vitals(registration.daemon_id, [north, south])
+    assert read.deliveries[north].last_success_at == 15 * 3600
+    assert read.deliveries[south].last_success_at is None
 
 
 def test_a_reading_waits_for_no_row_that_somebody_holds(places, database):
@@ -100,7 +120,7 @@ def test_a_reading_that_takes_too_long_is_given_up(places, database, monkeypatch
     ledger, registration = places
     monkeypatch.setattr(vitals, "STATEMENT_TIMEOUT_MILLISECONDS", 50)
     with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
-        cursor.execute("LOCK TABLE file_counts IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("LOCK TABLE delivery_counts IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(LedgerUnavailableError, match="timeout"):
             ledger.read_vitals(registration.daemon_id, list(registration.delivery_ids.values()))
     assert ledger.ping() >= 0

@@ -205,13 +205,11 @@ def test_each_outcome_counts_where_it_belongs(outcome, counted, attempt):
     delivery, station = a_delivery(), StationTally()
     action = plan(CLAIM, outcome, now=NOW, policy=RetryPolicy(), dice=0.5)
     done = SimpleNamespace(claim=CLAIM, delivery=delivery, outcome=outcome, seconds=0.3)
-    count(done, action, station, 12.0)
+    count(done, action, station)
     found = {
         name: getattr(delivery.tally, name)
         for name in ("uploaded", "uploaded_bytes", "skipped", "failed", "retried")
     }
     assert {name: value for name, value in found.items() if value} == counted
     assert delivery.tally.attempts == {attempt: 1}
-    succeeded = isinstance(outcome, Stored | AlreadyStored)
-    assert delivery.tally.last_success_at == (12.0 if succeeded else None)
     assert sum(station.upload_seconds.counts) == int(isinstance(outcome, Stored))

@@ -426,8 +426,8 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         name="last_success_timestamp_seconds",
         kind="gauge",
         labels=("delivery",),
-        meaning="When this daemon last found a file stored; 0: not since it started.",
-        read=lambda d: _one(d.tally.last_success_at or 0.0),
+        meaning="When a file was last stored, or found stored; 0: never.",
+        read=_of_reading(lambda r: r.last_success_at or 0.0),
     ),
     DeliveryMetric(
         name="oldest_pending_timestamp_seconds",

@@ -86,8 +86,6 @@ class DeliveryTally:
     """Failures of the file after which it is tried again."""
     attempts: dict[tuple[str, str], int] = field(default_factory=dict)
     """Attempts by their class and, where they failed, the scope of the failure."""
-    last_success_at: float | None = None
-    """When a file was last found stored, in seconds since 1970."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -36,6 +36,8 @@ class DeliveryReading:
     uploading: int = 0
     oldest_pending_at: float | None = None
     """Since when the file waits that was enrolled first of all that are not finished."""
+    last_success_at: float | None = None
+    """When a file was last stored, or found stored."""
     mismatches: int = 0
     """Stored objects that were found missing or different; counted up to a limit."""
     session: SessionReading | None = None

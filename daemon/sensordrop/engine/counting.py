@@ -31,19 +31,17 @@ _CLASSES: dict[type[Outcome], str] = {
 """What an attempt that did not fail is counted under; one that failed is under its error class."""
 
 
-def count(done: Done, action: Action, station: StationTally, now: float) -> None:
-    """Count an attempt; `now` is in seconds since 1970. Belongs to the uploader's thread."""
+def count(done: Done, action: Action, station: StationTally) -> None:
+    """Count an attempt. Belongs to the uploader's thread."""
     tally, outcome = done.delivery.tally, done.outcome
     if isinstance(outcome, Stored):
         size_bytes = done.claim.fingerprint.size_bytes
         tally.uploaded += 1
         tally.uploaded_bytes += size_bytes
-        tally.last_success_at = now
         station.upload_seconds.add(done.seconds)
         station.upload_bytes.add(size_bytes)
     elif isinstance(outcome, AlreadyStored):
         tally.skipped += 1
-        tally.last_success_at = now
     elif isinstance(action, Quarantine):
         tally.failed += 1
     elif isinstance(action, Retry):

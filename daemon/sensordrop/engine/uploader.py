@@ -295,7 +295,7 @@ class Uploader:
         if not isinstance(outcome, Interrupted):
             delivery.last_activity = self._clock.monotonic()
         _tell(done, action)
-        count(done, action, self._tally, now.timestamp())
+        count(done, action, self._tally)
         self._add(Commit(claim=done.claim, action=action, took_seconds=done.seconds))
 
     def _forget_preflights(self, delivery: Delivery) -> None:

@@ -1339,13 +1339,24 @@ SELECT set_config('statement_timeout', %(milliseconds)s::text, true);
 
 -- name: vitals_counts
 -- Tells how many files deliveries have in each state, from the kept sums.
-SELECT u.delivery_id, u.state, sum(u.files), sum(u.bytes)
-FROM (SELECT delivery_id, state, files, bytes FROM file_counts
-      WHERE delivery_id = ANY(%(delivery_ids)s)
+SELECT delivery_id, state, sum(files), sum(bytes) FROM kept_counts
+WHERE delivery_id = ANY(%(delivery_ids)s)
+GROUP BY delivery_id, state;
+
+-- name: vitals_successes
+-- Tells when a file of each delivery was last stored or found stored, from the kept rates.
+SELECT u.delivery_id, extract(epoch FROM max(u.last_at))::float8
+FROM (SELECT d.id AS delivery_id, newest.last_at
+      FROM unnest(%(delivery_ids)s::bigint[]) AS d (id)
+      CROSS JOIN unnest('{uploaded,skipped}'::upload_state[]) AS r (result)
+      CROSS JOIN LATERAL (SELECT last_at FROM hourly_rates AS h
+                          WHERE h.delivery_id = d.id AND h.result = r.result
+                          ORDER BY h.hour DESC LIMIT 1) AS newest
       UNION ALL
-      SELECT delivery_id, state, files, bytes FROM counter_deltas
-      WHERE delivery_id = ANY(%(delivery_ids)s)) AS u
-GROUP BY u.delivery_id, u.state;
+      SELECT delivery_id, last_at FROM rate_deltas
+      WHERE delivery_id = ANY(%(delivery_ids)s) AND result IN ('uploaded', 'skipped') AND files > 0
+     ) AS u
+GROUP BY u.delivery_id;
 
 -- name: vitals_sessions
 -- Tells how far running sessions are, from the kept sums.
@@ -1354,7 +1365,9 @@ SELECT s.delivery_id, extract(epoch FROM s.started_at)::float8,
        coalesce(sum(u.files) FILTER (WHERE u.state <> 'pending'), 0),
        coalesce(sum(u.bytes) FILTER (WHERE u.state <> 'pending'), 0)
 FROM sync_sessions AS s
-LEFT JOIN (SELECT session_id, state, files, bytes FROM session_counts
+LEFT JOIN (SELECT c.session_id, c.state, c.files, c.bytes
+           FROM sync_sessions AS n JOIN session_counts AS c ON c.session_id = n.id
+           WHERE n.state <> 'ended'
            UNION ALL
            SELECT session_id, state, files, bytes FROM counter_deltas
            WHERE session_id IS NOT NULL) AS u ON u.session_id = s.id

@@ -49,6 +49,8 @@ class Vitals:
             cursor.execute(query("vitals_counts"), parameters)
             for delivery_id, state, files, size_bytes in cursor.fetchall():
                 counts[delivery_id][state] = (int(files), int(size_bytes))
+            cursor.execute(query("vitals_successes"), parameters)
+            successes = dict(cursor.fetchall())
             cursor.execute(query("vitals_sessions"), parameters)
             sessions = {
                 delivery_id: SessionReading(
@@ -78,6 +80,7 @@ class Vitals:
                 counts=counts.get(delivery_id, {}),
                 uploading=uploading,
                 oldest_pending_at=oldest_pending_at,
+                last_success_at=successes.get(delivery_id),
                 mismatches=mismatches,
                 session=sessions.get(delivery_id),
             )
