@@ -26,6 +26,7 @@ from sensordrop.core.model import (
     Sighting,
     SweepSummary,
 )
+from sensordrop.core.progress import SessionProgress
 from sensordrop.core.season import Season, SeasonScope
 from sensordrop.core.selection import Selection
 from sensordrop.core.story import DeliveryPlace, FileStory
@@ -845,6 +846,8 @@ class DeliveryCounts:
     uploading: int
     session_id: int | None
     session_started_at: datetime | None
+    progress: SessionProgress | None
+    """How the running session stands, if there is one."""
     mismatches: int
     """Stored objects that were found missing or different when they were last verified."""
     daemon_alive: bool

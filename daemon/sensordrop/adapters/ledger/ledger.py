@@ -21,6 +21,7 @@ from sensordrop.adapters.ledger.views import NO_READER, apply_views, reader_is_m
 from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
+from sensordrop.core.progress import SessionProgress
 from sensordrop.ports import DeliveryCounts, DeliveryStatus, LedgerHealth, SessionSummary
 
 FOLD_ROWS = 50_000
@@ -192,7 +193,12 @@ class PostgresLedger(
             assert cursor.description is not None
             names = [column.name for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        return [DeliveryCounts(**row) for row in rows]
+        return [
+            DeliveryCounts(
+                **{**row, "progress": row["progress"] and SessionProgress(**row["progress"])}
+            )
+            for row in rows
+        ]
 
     def close_own(self) -> None:
         """Close the calling thread's connection, before the thread ends."""

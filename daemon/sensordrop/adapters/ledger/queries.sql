@@ -1305,16 +1305,21 @@ SELECT d.id AS delivery_id, d.name, c.name AS client, p.name AS project, y.name 
        s.state, s.reason, coalesce(s.settling, 0) AS settling,
        (SELECT coalesce(jsonb_object_agg(t.state, jsonb_build_array(t.files, t.bytes)), '{}')
         FROM (SELECT u.state, sum(u.files) AS files, sum(u.bytes) AS bytes
-              FROM (SELECT state, files, bytes FROM file_counts WHERE delivery_id = d.id
-                    UNION ALL
-                    SELECT state, files, bytes FROM counter_deltas WHERE delivery_id = d.id
-                   ) AS u
+              FROM kept_counts AS u WHERE u.delivery_id = d.id
               GROUP BY u.state) AS t) AS counts,
        (SELECT count(*) FROM upload_queue AS q
         WHERE q.delivery_id = d.id AND q.next_at = 'infinity') AS uploading,
        (SELECT count(*) FROM object_checks AS k
         WHERE k.delivery_id = d.id AND k.result <> 'same') AS mismatches,
-       n.id AS session_id, n.started_at AS session_started_at,
+       n.session_id, n.started_at AS session_started_at,
+       CASE WHEN n.session_id IS NOT NULL THEN jsonb_build_object(
+           'total', n.total, 'uploaded', n.uploaded, 'skipped', n.skipped, 'failed', n.failed,
+           'bytes', n.bytes, 'files_left', n.files_left, 'bytes_left', n.bytes_left,
+           'files_per_second', n.files_per_second, 'bytes_per_second', n.bytes_per_second,
+           'best_bytes_per_second', coalesce(
+               (SELECT max(h.bytes) / 3600.0 FROM hourly_rates AS h
+                WHERE h.delivery_id = d.id AND h.result = 'uploaded'
+                  AND h.hour > now() - interval '7 days'), 0)) END AS progress,
        EXISTS (SELECT 1 FROM daemons AS b
                WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'
                  AND (d.shared OR b.station_id = d.station_id)) AS daemon_alive
@@ -1323,7 +1328,7 @@ JOIN clients AS c ON c.id = d.client_id
 JOIN projects AS p ON p.id = d.project_id
 JOIN cycles AS y ON y.id = d.cycle_id
 LEFT JOIN delivery_status AS s ON s.delivery_id = d.id
-LEFT JOIN sync_sessions AS n ON n.delivery_id = d.id AND n.state <> 'ended'
+LEFT JOIN running_sessions AS n ON n.delivery_id = d.id
 WHERE d.retired_at IS NULL
   AND (%(station)s IS NULL OR d.shared
        OR d.station_id = (SELECT id FROM stations WHERE name = %(station)s))
