@@ -321,6 +321,10 @@ class Source(Protocol):
         """
         ...
 
+    def is_remote(self) -> bool:
+        """Tell whether the root is on a network share, or may be; False also if it is missing."""
+        ...
+
     def mount_changes(self) -> int:
         """Tell how often anything was mounted or unmounted on this machine since the start.
 

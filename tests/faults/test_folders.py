@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from test_ledger import ask, binding, register, states
 
 from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.mounts import filesystem_type, lasting_name, needs_polling
+from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.core.controls import Control, ControlKind, Rescan
 from sensordrop.engine import sweeper
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.scout import Scout
+from sensordrop.engine.transfers import TransferPool
+from sensordrop.engine.uploader import Uploader
 
 HUNG_SECONDS = 2.0
 
@@ -61,6 +65,33 @@ def scouting(ledger) -> Iterator[Callable[..., Scout]]:
         bell.ring()
         thread.join(60)
         assert not thread.is_alive(), "the scout waits for a folder at its end"
+
+
+@contextmanager
+def uploading(ledger, place, *deliveries: Delivery) -> Iterator[None]:
+    """Upload with the daemon's own pool; its workers do all where there is no lane."""
+    uploader = Uploader(
+        ledger=ledger,
+        clock=SystemClock(),
+        deliveries=deliveries,
+        daemon_id=lambda: place.daemon_id,
+        make_pool=lambda size, abandon: TransferPool(
+            size,
+            abandon,
+            make_lane=lambda most: CurlLane(LaneSettings(most_connections=most)),
+            close_thread=ledger.close_own,
+        ),
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=uploader.run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        uploader.wake()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def paths(ledger_dsn):
@@ -124,6 +155,37 @@ def test_shares_that_hang_in_the_middle_of_their_sweeps_keep_nobody_from_sweepin
             share.answer()
         count = "SELECT count(*) FROM file_uploads"
         wait_until(lambda: ask(database, count) == [(4,)], "all are swept")
+
+
+def test_a_share_that_hangs_while_its_files_are_read_keeps_nobody_else_from_uploading(
+    ledger, database, tmp_path, scouting
+):
+    place = register(ledger, binding("dead"), binding("well"))
+    roots = {name: tmp_path / name for name in place.delivery_ids}
+    roots["well"].mkdir()
+    with fuse_folder(roots["dead"], {f"S1/{n}.wav": b"data %d" % n for n in range(9)}) as share:
+        stores = {name: Store() for name in roots}
+        deliveries = {
+            name: make(root, place.delivery_ids[name], stores[name], name, can_watch=lambda: True)
+            for name, root in roots.items()
+        }
+        dead = deliveries["dead"]
+        share.hang_reads()
+        scouting(place, *deliveries.values())
+        wait_until(lambda: len(paths(database)) == 9, "the share is on the books")
+        with uploading(ledger, place, *deliveries.values()):
+            claimed = "SELECT count(*) FROM upload_queue WHERE claimed_by IS NOT NULL"
+            wait_until(lambda: ask(database, claimed) != [(0,)], "its files are being read")
+            share.hang()
+            wait_until(lambda: dead.hung, "it is noticed")
+            drop(roots["well"])
+            stored = "SELECT count(*) FROM file_uploads WHERE state = 'uploaded'"
+            wait_until(lambda: ask(database, stored) == [(1,)], "the other delivery's is stored")
+            wait_until(lambda: ask(database, claimed) == [(0,)], "its claims are given back")
+            share.answer()
+            wait_until(lambda: ask(database, stored) == [(10,)], "all are stored")
+        assert ask(database, "SELECT * FROM upload_failures") == []
+        assert stores["dead"].calls == 9, "what was written off was stored all the same"
 
 
 class Deaf(InotifyWatcher):

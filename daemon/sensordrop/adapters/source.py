@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from sensordrop.adapters.beneath import BeneathOpener
-from sensordrop.adapters.mounts import lasting_name, mount_watch
+from sensordrop.adapters.mounts import lasting_name, mount_watch, needs_polling
 from sensordrop.core.failure import (
     Failure,
     FailureError,
@@ -90,6 +90,13 @@ class FolderSource:
             return lasting_name(os.fsdecode(self._root))
         except OSError:
             return ""
+
+    def is_remote(self) -> bool:
+        """Tell whether the root is on a network share, or may be."""
+        try:
+            return needs_polling(os.fsdecode(self._root))
+        except OSError:
+            return False
 
     def mount_changes(self) -> int:
         """Tell how often anything was mounted or unmounted on this machine."""

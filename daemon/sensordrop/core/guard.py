@@ -27,6 +27,8 @@ class RootSeen:
     looked_up: bool = False
     empty: bool = False
     filesystem: str = ""
+    remote: bool = False
+    """It is on a network, so far as that can be told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -128,6 +128,8 @@ def attempt(
         outcome = trial.begin()
         if outcome is not None:
             return outcome
+        if stop.is_set():  # the folder may have held it up for long
+            return Interrupted()
         return trial.judge(
             store(
                 trial.file,

@@ -61,6 +61,10 @@ class Delivery:
     device: int | None = None
     """The file system that the root is known to be on; files are only read there."""
     offline_reason: str | None = None
+    hung: bool = False
+    """Its folder does not answer: whoever asks it may wait for ever."""
+    slow_folder: bool = False
+    """It is on a network, or did not answer once: nothing that others wait for may read it."""
     paused_reason: str | None = None
     """Who paused its uploads, and why; None: nobody."""
     blocked_reason: str | None = None

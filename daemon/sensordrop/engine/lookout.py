@@ -103,6 +103,7 @@ class Lookout:
             _log.warning("delivery_offline", delivery=delivery.name, problem=reason,
                          hint="look at the share or the disk; it goes on by itself")  # fmt: skip
             delivery.offline_reason = reason
+            delivery.hung = delivery.slow_folder = True
         return True
 
     def accept(self, delivery: Delivery) -> None:
@@ -142,9 +143,13 @@ class Lookout:
             looked_up=True,
             empty=source.is_empty(),
             filesystem=source.filesystem(),
+            remote=source.is_remote(),
         )
 
     def _judge(self, delivery: Delivery, seen: RootSeen) -> list[Change]:
+        delivery.hung = False
+        if seen.looked_up:
+            delivery.slow_folder = delivery.slow_folder or seen.remote
         place = self._place(delivery.name)
         known = RootKnown(
             device=delivery.device,

@@ -1,7 +1,8 @@
 """The transfers: small files in one thread, many at once; large ones by workers, part by part.
 
-What takes long (hashing large files, stores that must be asked twice, keys that are known to be
-taken, other content under the key) would hold the lane up, so it goes to the worker threads. They
+What takes long (hashing large files, folders on a network, stores that must be asked twice, keys
+that are known to be taken, other content under the key) would hold the lane up, so it goes to the
+worker threads. They
 send their bytes through a lane of their own: reading a large file from a slow disk must not hold
 up the small ones.
 """
@@ -112,9 +113,13 @@ class TransferPool:
         """Take back claims that were not begun: a delivery's, or all."""
         return self._turnstile.recall(delivery)
 
+    def write_off(self, delivery: Delivery) -> list[Claim]:
+        """Give up the workers that a delivery's folder holds up."""
+        return self._workers.write_off(delivery)
+
     def _set_going(self, claim: Claim, delivery: Delivery) -> None:
         slow = claim.listed or claim.fingerprint.size_bytes > LANE_BYTES
-        if slow or not self._small.alive:
+        if slow or delivery.slow_folder or not self._small.alive:
             self._workers.submit(claim, delivery)
             return
         self._small.call(lambda: self._begin(claim, delivery))

@@ -175,6 +175,7 @@ class Uploader:
             delivery.blocked_reason = reason
             if not _may_be_read(delivery):
                 self._give_back_ready(delivery)
+                self._give_back_held_up(delivery)
                 continue
             if (free or probing) and self._has_work(key) and not self._preflights.passed(delivery):
                 continue  # its preflight wakes us when it ends
@@ -337,6 +338,14 @@ class Uploader:
                 while ready:
                     self._add(Commit(claim=ready.popleft(), action=GiveBack(until=None)))
         for claim in self._pool.recall(delivery):
+            if self._running[claim.delivery_id].pop(_key(claim), None) is not None:
+                self._add(Commit(claim=claim, action=GiveBack(until=None)))
+
+    def _give_back_held_up(self, delivery: Delivery) -> None:
+        """Free the threads that wait for a folder which does not answer, and their claims."""
+        if not delivery.hung:
+            return
+        for claim in self._pool.write_off(delivery):
             if self._running[claim.delivery_id].pop(_key(claim), None) is not None:
                 self._add(Commit(claim=claim, action=GiveBack(until=None)))
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from sensordrop.core.failure import Failure, FailureScope
-from sensordrop.core.lifecycle import Failed, Outcome
+from sensordrop.core.lifecycle import Failed, Interrupted, Outcome
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import attempt
 from sensordrop.engine.delivery import AttemptStop, Delivery
@@ -51,6 +51,12 @@ class Pool(Protocol):
         """Take back claims that were not begun: a delivery's, or all."""
         ...
 
+    def write_off(self, delivery: Delivery) -> list[Claim]:
+        """Give up what is at work on a delivery whose folder does not answer; others take its
+        place. Gives the claims; nothing more comes of them. May be repeated.
+        """
+        ...
+
     @property
     def backlog(self) -> int:
         """How many claims it takes beyond those that it works on, so that it never runs dry."""
@@ -61,8 +67,25 @@ class Pool(Protocol):
         ...
 
 
+@dataclass(kw_only=True, eq=False)
+class _Job:
+    """A claim that is given to a thread. Also the stop flag of its attempt."""
+
+    claim: Claim
+    delivery: Delivery
+    stop: StopFlag
+    written_off: bool = False
+
+    def is_set(self) -> bool:
+        return self.written_off or self.stop.is_set()
+
+
 class WorkerPool:
-    """A fixed number of daemonic threads. Outcomes and rings come out of one queue."""
+    """A number of daemonic threads that work. Outcomes and rings come out of one queue.
+
+    A thread that a folder holds up is written off, and another one begun: it ends by itself when
+    the folder answers.
+    """
 
     def __init__(
         self,
@@ -82,25 +105,37 @@ class WorkerPool:
         self._make_journal = make_journal
         self._close_thread = close_thread
         self._ended = ended
-        self._left = size
-        self._left_lock = threading.Lock()
+        self._size = self._left = size
+        self._lock = threading.Lock()
+        self._at_work: set[_Job] = set()
         self._then: Callable[[], None] = lambda: None
-        self._jobs: queue.SimpleQueue[tuple[Claim, Delivery] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Sequence[Done]] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
-            for n in range(size)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._begun = 0
+        for _ in range(size):
+            self._begin_thread()
 
     def submit(self, claim: Claim, delivery: Delivery) -> None:
         """Give the pool a claim to work on."""
-        self._jobs.put((claim, delivery))
+        stop = AttemptStop(self._abandon, delivery)
+        self._jobs.put(_Job(claim=claim, delivery=delivery, stop=stop))
 
     def recall(self, delivery: Delivery | None) -> list[Claim]:
         """Take back claims that were not begun: there are none."""
         return []
+
+    def write_off(self, delivery: Delivery) -> list[Claim]:
+        """Give up the threads that a delivery's folder holds up, and begin others."""
+        with self._lock:
+            held_up = [
+                job for job in self._at_work if job.delivery is delivery and not job.written_off
+            ]
+            for job in held_up:
+                job.written_off = True
+        for _ in held_up:
+            self._begin_thread()
+            self._ended(delivery)
+        return [job.claim for job in held_up]
 
     @property
     def backlog(self) -> int:
@@ -132,29 +167,43 @@ class WorkerPool:
         `then` is called by the last one of them.
         """
         self._then = then
-        for _ in self._threads:
+        for _ in range(self._size):
             self._jobs.put(None)
+
+    def _begin_thread(self) -> None:
+        self._begun += 1
+        name = f"worker-{self._begun}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            claim, delivery = job
+            with self._lock:
+                self._at_work.add(job)
             began = time.monotonic()
-            outcome = self._attempt(claim, delivery)
+            outcome = self._attempt(job)
             seconds = time.monotonic() - began
-            self._done.put([Done(claim=claim, delivery=delivery, outcome=outcome, seconds=seconds)])
-            self._ended(delivery)
+            with self._lock:
+                self._at_work.discard(job)
+            if job.written_off:
+                self._close_thread()
+                return
+            done = Done(claim=job.claim, delivery=job.delivery, outcome=outcome, seconds=seconds)
+            self._done.put([done])
+            self._ended(job.delivery)
         self._close_thread()
-        with self._left_lock:
+        with self._lock:
             self._left -= 1
             last = self._left == 0
         if last:
             self._then()
 
-    def _attempt(self, claim: Claim, delivery: Delivery) -> Outcome:
+    def _attempt(self, job: _Job) -> Outcome:
+        claim, delivery = job.claim, job.delivery
+        if delivery.hung:
+            return Interrupted()
         try:
             journal = self._make_journal(claim) if self._make_journal else None
-            stop = AttemptStop(self._abandon, delivery)
-            return attempt(claim, delivery, stop, sender=self._sender, journal=journal)
+            return attempt(claim, delivery, job, sender=self._sender, journal=journal)
         except Exception as bug:  # noqa: BLE001 — one file's bug must not stop its neighbours
             return failed_by_a_bug(claim, delivery, bug)
 
