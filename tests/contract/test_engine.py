@@ -30,6 +30,7 @@ from sensordrop.core.failure import (
     LedgerUnavailableError,
 )
 from sensordrop.core.lifecycle import RecordUploaded, RetryPolicy, Stored
+from sensordrop.core.model import Hint, HintKind
 from sensordrop.core.selection import Selection
 from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
@@ -444,3 +445,30 @@ def test_closing_does_not_wait_for_a_statement_of_another_thread(ledger):
     time.sleep(0.2)
     ledger.close()
     assert broken_off.wait(PATIENCE_SECONDS)
+
+
+def test_a_look_that_ends_between_two_steps_keeps_what_it_looked_for(ledger, database, tmp_path):
+    """The next look may begin before the last one's outcome was taken up: each keeps its own."""
+    place = register(ledger)
+    delivery = make(tmp_path, place.delivery_ids["north"], Store())
+    bell = Bell()
+    hints = HintQueue(bell)
+    scout = Scout(
+        ledger=ledger,
+        clock=SystemClock(),
+        deliveries=[delivery],
+        watcher=Blind(),
+        hints=hints,
+        bell=bell,
+        wake_uploader=lambda: None,
+        daemon_id=lambda: place.daemon_id,
+    )
+    (folder,) = scout._folders.values()
+    for name in ("first.wav", "second.wav"):
+        drop(tmp_path, name)
+        hints.offer(Hint(delivery=delivery.name, path=f"S1/{name}".encode(), kind=HintKind.CLOSED))
+        scout._follow_hints(folder)
+        wait_until(lambda: not scout._looks.under_way(delivery.name), "it was looked at")
+    scout._take_looked()
+    scout._looks.close(PATIENCE_SECONDS)
+    assert states(database) == dict.fromkeys(["S1/first.wav", "S1/second.wav"], "pending")

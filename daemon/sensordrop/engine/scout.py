@@ -6,7 +6,7 @@ folder has been quiet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -67,8 +67,8 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
-_Looked = Mapping[bytes, Sighting | OSError | None]
-"""What was seen at each path."""
+_Looked = Sequence[tuple[bytes, HintKind, Sighting | OSError | None]]
+"""What was seen at each path, and what had been reported of it."""
 
 
 @dataclass(kw_only=True)
@@ -143,7 +143,6 @@ class Scout:
             hung_seconds=hung_seconds,
         )
         self._looks: Errands[_Looked] = Errands(name="hints", most=LOOKERS, wake=bell.ring)
-        self._hinted: dict[str, dict[bytes, HintKind]] = {}
         self._sweeps: Errands[SweepResult] = Errands(
             name="sweeper", most=SWEEPERS, wake=bell.ring, close_thread=ledger.close_own
         )
@@ -235,27 +234,28 @@ class Scout:
         if hints:
             delivery.last_activity = self._clock.monotonic()
         look = delivery.settings.source.look
-        self._hinted[delivery.name] = paths
-        self._looks.start(delivery.name, lambda: {path: _look(look, path) for path in paths})
+        self._looks.start(
+            delivery.name, lambda: [(path, kind, _look(look, path)) for path, kind in paths.items()]
+        )
 
     def _take_looked(self) -> None:
         while (ended := self._looks.collect()) is not None:
-            folder, hinted = self._folders[ended.key], self._hinted.pop(ended.key)
+            folder = self._folders[ended.key]
             if ended.error is not None:
                 self._want_sweep(folder, "files were not looked at", 0.0)
-            seen = ended.outcome()
-            settled = [
-                s for path, kind in hinted.items() if (s := self._judge(folder, path, kind, seen))
-            ]
+            settled = [s for looked in ended.outcome() if (s := self._judge(folder, *looked))]
             if settled:
                 self._enroll(folder, settled)
             self._count_settling(folder)
 
     def _judge(
-        self, folder: _Folder, path: bytes, kind: HintKind, seen: _Looked
+        self,
+        folder: _Folder,
+        path: bytes,
+        kind: HintKind,
+        sighting: Sighting | OSError | None,
     ) -> SettledSighting | None:
         """Judge what was seen: give it if it is settled, else keep it among the settling."""
-        sighting = seen[path]
         if isinstance(sighting, OSError):
             _log.warning(
                 "look_failed",
