@@ -6,19 +6,23 @@ it is a classified failure or the truth, never a traceback, never a false "store
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import io
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
 from s3_servers import BUCKET, Asked, FileContent, MotoServer, Reply, ScriptedServer, running
 
-from sensordrop.adapters.s3 import CapabilityBook, S3Destination
+from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
-from sensordrop.core.failure import FailureError
+from sensordrop.adapters.s3.wire import Wire
+from sensordrop.core.failure import FailureError, FailureScope
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.engine.lane_thread import LaneThread
 
@@ -225,3 +229,88 @@ def assert_never_a_lie(tricked, moto, tmp_path, pick, size):
             held = moto.read(outcome.receipt.object_key)
             assert hashlib.sha256(held).digest() == whole, at
     assert isinstance(outcomes[-1][1], Stored | AlreadyStored), "without nonsense it is stored"
+
+
+# --- answers without end ------------------------------------------------------------------
+
+
+class Endless:
+    """A server whose answers begin well and never end; it says how much it could send."""
+
+    def __init__(self, head: bytes, more: bytes) -> None:
+        self._head, self._more = head, more
+        self.sent_bytes = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # the end of the test
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):  # broken off: what is hoped for
+            connection.recv(1 << 20)
+            connection.sendall(self._head)
+            while True:
+                connection.sendall(self._more)
+                self.sent_bytes += len(self._more)
+
+    def settings(self) -> S3Settings:
+        return S3Settings(
+            bucket_name=BUCKET,
+            endpoint_url=self.endpoint_url,
+            access_key_id="LOCALTESTKEY",
+            secret_access_key="nothing",
+            aws_region="us-east-1",
+            read_timeout_seconds=20,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+
+BODY = b'HTTP/1.1 200 OK\r\nETag: "x"\r\n\r\n'
+HEADERS = b"HTTP/1.1 200 OK\r\n"
+MOST_SENT_BYTES = 200 * MIB
+"""What may be on its way, in buffers and all, when a flood is broken off. It would be more each
+second."""
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (BODY, b"<a>" * 100_000),
+        (HEADERS, b"x-more: " + b"y" * 1000 + b"\r\n"),
+        (HEADERS + b"x-long: ", b"y" * 65536),
+        (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"z" * 65536 + b"\r\n"),
+    ],
+    ids=["body", "headers", "one-header", "chunks"],
+)
+def test_an_answer_that_never_ends_is_broken_off(head, more):
+    with Endless(head, more) as server:
+        destination = S3Destination(server.settings())
+        with pytest.raises(FailureError) as listed:
+            destination.list_page("C1", None)
+        with pytest.raises(FailureError) as put:
+            put_through_a_lane(server.settings())
+        assert server.sent_bytes < MOST_SENT_BYTES
+    assert {listed.value.failure.scope, put.value.failure.scope} == {FailureScope.DESTINATION}
+
+
+def put_through_a_lane(settings):
+    """Put some bytes as the engine's lanes do, and raise what became of it."""
+    wire = Wire(settings)
+    lane = CurlLane(LaneSettings(most_connections=1))
+    try:
+        lane.start(0, wire.request("PUT", "C1/1.wav", {}, body=io.BytesIO(b"sound"), size_bytes=5))
+        while not (answers := lane.step(1.0)):
+            pass
+        wire.raise_trouble(answers[0][1], "storing C1/1.wav")
+    finally:
+        lane.close()

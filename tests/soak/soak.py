@@ -43,7 +43,8 @@ PREFIXES = {"audio": "C1", "camera": "C1/camera-traps", "river": "rivers/C2"}
 HEAL_SECONDS = 900.0
 """How long everything may take to be well again, after all trouble has ended. Breakers wait for up
 to five minutes before they look again, and the machine may be busy."""
-TOUCH_SECONDS = 10.0
+RETRY_SECONDS = 10.0
+"""How often failed files are tried again by hand while everything heals."""
 WAITING = """
     SELECT d.name, f.path_bytes, f.state::text AS state
     FROM file_uploads f JOIN deliveries d ON d.id = f.delivery_id
@@ -212,20 +213,19 @@ class Soak:
         """End all trouble, and wait until nothing waits any more, or for long enough."""
         say(f"all trouble ends after {self._wanted.minutes:g} minutes; now everything may heal")
         self._proxy.clear()
-        for whom in ([], *([name] for name in PREFIXES)):
-            self._daemon.verb("resume", *whom)
+        self._resume()
         self._daemon.verb("bandwidth", "config")
         began = time.monotonic()
         (now,) = ledger_says(self._postgres.dsn, "SELECT now() AS now")
-        touched = time.monotonic()
+        retried = time.monotonic()
         while time.monotonic() - began < HEAL_SECONDS:
             self._daemon.look()
             if self._is_well(now["now"]):
                 say(f"well again after {time.monotonic() - began:.0f} s")
                 return
-            if time.monotonic() - touched > TOUCH_SECONDS:
+            if time.monotonic() - retried > RETRY_SECONDS:
                 self._retry_by_hand()
-                touched = time.monotonic()
+                retried = time.monotonic()
             time.sleep(1)
         say(f"not well again after {HEAL_SECONDS:.0f} s")
 
@@ -260,12 +260,15 @@ class Soak:
         return [each for each in found if each not in hopeless]
 
     def _retry_by_hand(self) -> None:
-        """Touch what is failed, as docs/failures.md says."""
-        for name, path in self._failed():
-            file = self._roots[name] / os.fsdecode(path)
-            if file.exists():
-                os.utime(file)
-                self._faults["retried-by-hand"] += 1
+        """Do what people do about files that failed, and about deliveries that wait for them."""
+        if self._failed():
+            self._daemon.verb("retry", "--all-failed", "--now")
+            self._faults["retried-by-hand"] += 1
+        self._resume()
+
+    def _resume(self) -> None:
+        for whom in ([], *([name] for name in PREFIXES)):
+            self._daemon.verb("resume", *whom)
 
 
 def main() -> int:

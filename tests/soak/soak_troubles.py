@@ -28,6 +28,13 @@ STORMS: Sequence[tuple[str, Weather]] = (
     ("signed-out", Weather(share=1.0, kinds=("expired",))),
     ("black-hole", Weather(share=1.0, kinds=("black-hole",))),
 )
+QUESTIONS = (
+    ("status", "--json"),
+    ("files", "--state", "failed", "--json"),
+    ("sessions", "--json"),
+    ("deliveries",),
+    ("why", "audio-000001/20250909_000002.WAV"),
+)
 
 
 class Troubles:
@@ -181,7 +188,7 @@ class Troubles:
         self._again_and_again(
             "people",
             9.0,
-            [(3, self._pause), (3, self._bandwidth), (2, self._look)],
+            [(3, self._pause), (3, self._bandwidth), (2, self._retry), (3, self._look)],
         )
 
     def _pause(self, dice: random.Random) -> None:
@@ -197,5 +204,10 @@ class Troubles:
         self._stop.wait(dice.uniform(0.5, 5))
         self._daemon.verb("bandwidth", "config")
 
-    def _look(self, _dice: random.Random) -> None:
-        self._daemon.verb("status", "--json")
+    def _retry(self, dice: random.Random) -> None:
+        whose = dice.choice([["--all-failed"], ["--delivery", dice.choice(self._deliveries)]])
+        self._daemon.verb("retry", *whose, *dice.choice([[], ["--now"]]))
+        self._count("retried-by-hand")
+
+    def _look(self, dice: random.Random) -> None:
+        self._daemon.verb(*dice.choice(QUESTIONS))

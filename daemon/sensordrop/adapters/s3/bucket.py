@@ -177,6 +177,8 @@ class Bucket:
                     return None
                 raise
             with closing(answer["Body"]) as body:
+                # Without a length it could go on for ever; S3 always gives one.
+                needed(answer, "ContentLength", self.tried("reading back", object_key))
                 for block in body.iter_chunks(BLOCK_BYTES):
                     if stop.is_set():
                         raise InterruptedAttemptError
