@@ -323,6 +323,23 @@ CREATE TABLE retried_files (
 -- The story of one file.
 CREATE INDEX retried_files_of_file ON retried_files (upload_id);
 
+-- The breakers of programs that work: what stops all uploads of a project, a destination or a
+-- station, since when, and when it is probed next. closed_at is null while one is open. `failures`
+-- are those that opened it and the probes that failed since. An ended program has none.
+CREATE TABLE breakers (
+    daemon_id    bigint NOT NULL REFERENCES daemons,
+    scope        text NOT NULL,
+    target       text NOT NULL,
+    error_class  text NOT NULL,
+    problem      text NOT NULL,
+    hint         text NOT NULL,
+    failures     integer NOT NULL,
+    opened_at    timestamptz NOT NULL DEFAULT now(),
+    probe_at     timestamptz NOT NULL,
+    closed_at    timestamptz,
+    PRIMARY KEY (daemon_id, scope, target)
+);
+
 -- Folder entries that are not uploaded, each with the reason. Forgotten when the delivery's rules
 -- change, so that the next sweep judges them anew.
 CREATE TABLE ignored_files (

@@ -222,6 +222,7 @@ def make_delivery(
                 retry_delay_seconds=config.retry_delay_seconds,
                 retry_cap_seconds=config.retry_cap_seconds,
                 quiet_seconds=config.quiet_seconds,
+                pause_after_failures=config.pause_after_failures,
             ),
             priority=config.priority,
             max_workers=config.max_workers,

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sensordrop.core.check import Check
 from sensordrop.core.controls import Control, ControlKind
+from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.guard import VanishRule
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
@@ -825,6 +826,34 @@ class DeliveryStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BreakerState:
+    """A breaker as a program has it. `failure` None: closed. `failures`: probes that failed, and the
+    failure that opened it.
+    """
+
+    scope: FailureScope
+    target: str
+    failure: Failure | None
+    failures: int
+    probe_in_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenBreaker:
+    """A breaker that is open in a living daemon, as the ledger has it."""
+
+    station: str
+    scope: str
+    target: str
+    error_class: str
+    problem: str
+    hint: str
+    failures: int
+    opened_at: datetime
+    probe_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Registration:
     """This program's place in the ledger: its id owns its claims."""
 
@@ -988,6 +1017,14 @@ class Ledger(Protocol):
         """Say what deliveries are doing."""
         ...
 
+    def publish_breakers(self, daemon_id: int, states: Sequence[BreakerState]) -> None:
+        """Say which of a program's breakers opened, were probed, or closed."""
+        ...
+
+    def open_breakers(self, station: str | None) -> list[OpenBreaker]:
+        """Give the breakers that are open in the living daemons of a station (None: of all)."""
+        ...
+
     def publish_sweep(self, delivery_id: int, summary: SweepSummary) -> None:
         """Say how a sweep ended."""
         ...
@@ -1125,6 +1162,10 @@ class Ledger(Protocol):
         It stands until it is set anew, or ends after `for_seconds`. None ends what was set: the
         configuration holds again. False: the ledger knows no such station or delivery.
         """
+        ...
+
+    def pause_delivery(self, delivery_id: int, *, set_by: str, reason: str) -> None:
+        """Pause a delivery until somebody resumes it, in place of any pause that it has."""
         ...
 
     def newest_retries(self, delivery_ids: Sequence[int]) -> dict[int, int]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from s3_servers import BUCKET, SERVERS, Asked, Reply, S3Server, ScriptedServer, running
-from test_engine import Store, drop, enroll, make, services, wait_until
+from test_engine import Store, drop, enroll, services, wait_until
+from test_engine import make as make_delivery
 from test_ledger import ask, binding, register, row, sweep
 
 from sensordrop.adapters.clock import SystemClock
@@ -34,6 +35,13 @@ ODD_KEYS = (
 def server(request, tmp_path_factory) -> Iterator[S3Server]:
     with running(request.param, tmp_path_factory.mktemp(request.param)) as started:
         yield started
+
+
+def make(*arguments, **settings):
+    """Give a delivery whose destination has passed its check."""
+    delivery = make_delivery(*arguments, **settings)
+    delivery.checked = True
+    return delivery
 
 
 def listed(*keys: str) -> tuple[ListedObject, ...]:

@@ -178,8 +178,8 @@ def test_a_missing_bucket_pauses_its_project_alone_until_it_is_there(station):
     station.start()
     told = station.wait_for_published("blocked", reason=missing)
     assert "—" in told["reason"], "it says what to do"
-    station.wait_for(lambda: station.bucket.keys() == sorted(under(fine, "C2")), what="the other")
-    assert set(station.ledger.states().values()) == {"pending", "uploaded"}
+    station.wait_for_states(dict.fromkeys(waiting, "pending") | dict.fromkeys(fine, "uploaded"))
+    assert station.bucket.keys() == sorted(under(fine, "C2"))
     station.server.client().create_bucket(Bucket=missing)
     station.wait_for_states(dict.fromkeys(waiting | fine, "uploaded"))
     assert station.ledger.rows("SELECT * FROM upload_failures WHERE charged") == []
@@ -203,6 +203,8 @@ def test_wrong_credentials_block_and_the_mended_file_is_enough(rclone_station):
     file.write_text(profile.format(station.server.access_key, station.server.secret_key))
     station.wait_for_states(dict.fromkeys(digests, "uploaded"))
     assert station.bucket.digests() == under(digests)
+    told = [line for line in station.daemon.logs() if line["level"] in ("warning", "error")]
+    assert [line["event"] for line in told] == ["breaker_opened"], "it is told once"
     assert secret not in station.daemon.output()
     assert station.server.secret_key not in station.daemon.output()
 

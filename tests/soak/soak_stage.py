@@ -211,6 +211,7 @@ class Daemon:
                 "sweep_interval_seconds": 5,
                 "retry_delay_seconds": 0.5,
                 "retry_cap_seconds": 4,
+                "pause_after_failures": 0,  # no human is here to resume it
                 "stall_seconds": 3,
                 "multipart_threshold_bytes": 5 * 1024 * 1024,
                 "shares_prefix": True,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sensordrop.core.breaker import (
+    ODD_IN_A_ROW,
     PROBE_BASE_SECONDS,
     PROBE_CAP_SECONDS,
+    PROVEN,
+    SHARE_RECOVERY_SECONDS,
     Breaker,
+    Pace,
+    Suspicion,
+    blamed,
+    proven_once,
+    slowed,
     tripped,
 )
 from sensordrop.core.failure import RETRY_AFTER_LIMIT_SECONDS, Failure, FailureScope
@@ -100,3 +110,68 @@ def test_after_success_the_next_trouble_begins_with_the_first_wait():
     assert after_failed_probes(9).failures == 10
     again = tripped(Breaker(), failure(), monotonic=5000.0, dice=0.5)
     assert again.probe_at == 5001.5
+
+
+# --- odd failures -------------------------------------------------------------------------
+
+
+def odd(retry_after=None):
+    return Failure(
+        scope=FailureScope.DESTINATION, error_class="server-error", message="503", odd=True,
+        retry_after_seconds=retry_after,
+    )  # fmt: skip
+
+
+def met(breaker, *failures):
+    for each in failures:
+        breaker = tripped(breaker, each, monotonic=0.0, dice=0.5)
+    return breaker
+
+
+@pytest.mark.parametrize(
+    ("before", "failures", "is_open"),
+    [
+        (PROVEN, [odd()], False),
+        (PROVEN, [odd()] * (ODD_IN_A_ROW - 1), False),
+        (PROVEN, [odd()] * ODD_IN_A_ROW, True),
+        (PROVEN, [odd(), failure()], True),
+        (PROVEN, [failure()], True),
+        (PROVEN, [odd(retry_after=3.0)], True),
+        (Breaker(), [odd()], True),
+    ],
+)
+def test_an_odd_failure_among_successes_opens_nothing_but_several_in_a_row_do(
+    before, failures, is_open
+):
+    assert met(before, *failures).is_open is is_open
+
+
+def test_a_probe_that_meets_an_odd_failure_doubles_the_wait_like_any_other():
+    opened = met(Breaker(), odd())
+    again = tripped(opened, odd(), monotonic=opened.probe_at, dice=0.5)
+    assert again.failures == 2
+    assert again.probe_at - opened.probe_at == 2 * opened.probe_at
+
+
+def test_a_store_that_asks_for_less_gets_half_and_grows_back():
+    pace = slowed(Pace(), monotonic=100.0)
+    assert pace.workers(16, 100.0) == 8
+    assert slowed(pace, monotonic=100.5) == pace, "requests of one moment count once"
+    pace = slowed(pace, monotonic=101.0)
+    assert pace.workers(16, 101.0) == 4
+    assert pace.workers(16, 101.0 + SHARE_RECOVERY_SECONDS / 2) == 12
+    assert pace.workers(16, 101.0 + SHARE_RECOVERY_SECONDS) == 16
+    for second in range(20):
+        pace = slowed(pace, monotonic=102.0 + 2 * second)
+    assert pace.workers(15, pace.since) == 1, "it never stands still"
+
+
+def test_a_file_is_to_blame_when_it_fails_again_and_again_and_the_others_don_t():
+    suspicion = Suspicion()
+    assert not blamed(suspicion, suspects=1)
+    once = proven_once(suspicion)
+    assert proven_once(once) == once, "one failure is proven once"
+    twice = proven_once(replace(once, unproven=True))
+    assert not blamed(once, suspects=1)
+    assert blamed(twice, suspects=1)
+    assert not blamed(twice, suspects=2), "where many fail it takes more"

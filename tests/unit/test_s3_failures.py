@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections import Counter
 from datetime import UTC, datetime
@@ -279,3 +280,11 @@ def table() -> list[str]:
 def test_the_docs_show_the_same_table() -> None:
     before, _, _ = DOCS.read_text().partition("## What sensordrop finds by itself")
     assert [line for line in before.splitlines() if line.startswith("|")] == table()
+
+
+def test_the_docs_name_the_failures_that_may_be_one_request_s() -> None:
+    _, _, after = DOCS.read_text(encoding="utf-8").partition(
+        "back (Retry-After, which is kept to): "
+    )
+    told = re.findall(r"`([a-z-]+)`", after.partition(". Until")[0])
+    assert sorted(told) == sorted(rule.error_class for rule in RULES if rule.odd)

@@ -19,13 +19,10 @@ from sensordrop.cli.controls import (
     whoever_calls,
 )
 from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.core.controls import ControlKind
+from sensordrop.core.controls import PAUSED, ControlKind
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT
 from sensordrop.ports import SettingInForce
-
-PAUSED = "on"
-"""The value of a pause: all there is to say is that it holds."""
 
 
 @click.command()

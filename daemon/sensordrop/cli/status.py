@@ -22,7 +22,7 @@ from sensordrop.core.controls import ControlKind
 from sensordrop.core.progress import SessionProgress, seconds_left
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TimetableError, rate_text
-from sensordrop.ports import DeliveryCounts, SettingInForce
+from sensordrop.ports import DeliveryCounts, OpenBreaker, SettingInForce
 from sensordrop.version import VERSION
 
 COUNTED = (
@@ -56,15 +56,23 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
     with ledger_at(place) as ledger:
         ledger.check()
         deliveries = ledger.status(place.station)
+        breakers = ledger.open_breakers(place.station)
         if place.station is not None and any(d.progress is not None for d in deliveries):
             settings = ledger.settings_in_force(ControlKind.BANDWIDTH, place.station)
             limits = limits_of(settings, local_zone())
     told = [as_told(delivery, limits) for delivery in deliveries]
     if as_json:
-        whole = {"version": VERSION, "station": place.station, "deliveries": told}
+        whole = {
+            "version": VERSION,
+            "station": place.station,
+            "deliveries": told,
+            "breakers": [_breaker(each) for each in breakers],
+        }
         click.echo(json.dumps(whole, ensure_ascii=False))
     else:
         _show(deliveries, told)
+        for each in breakers:
+            click.echo(_breaker_words(each))
 
 
 def limits_of(settings: Sequence[SettingInForce], local: tzinfo) -> Limits:
@@ -158,6 +166,30 @@ def _span(seconds: int) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // 1440} days {minutes % 1440 // 60} h"
+
+
+def _breaker(breaker: OpenBreaker) -> dict[str, Any]:
+    """Give what stops all uploads of a scope as `status --json` tells it."""
+    return {
+        "station": breaker.station,
+        "scope": breaker.scope,
+        "target": breaker.target,
+        "error_class": breaker.error_class,
+        "reason": breaker.problem,
+        "hint": breaker.hint,
+        "failures": breaker.failures,
+        "opened_at": breaker.opened_at.isoformat(timespec="seconds"),
+        "next_probe_at": breaker.probe_at.isoformat(timespec="seconds"),
+    }
+
+
+def _breaker_words(breaker: OpenBreaker) -> str:
+    zone = local_zone()
+    return (
+        f"stopped: {breaker.scope} {printable(breaker.target)}: {breaker.error_class} since "
+        f"{breaker.opened_at.astimezone(zone):%H:%M:%S}, "
+        f"tried again at {breaker.probe_at.astimezone(zone):%H:%M:%S}"
+    )
 
 
 def _show(deliveries: Sequence[DeliveryCounts], all_told: Sequence[dict[str, Any]]) -> None:

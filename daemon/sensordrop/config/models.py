@@ -355,6 +355,14 @@ class DeliveryConfig(_Settings):
     retry_cap_seconds: Annotated[
         float, Setting(Number(0, 604_800), "Longest wait before any retry.")
     ] = 3600.0
+    pause_after_failures: Annotated[
+        int,
+        Setting(
+            WholeNumber(0, 1_000_000),
+            "So many files that fail with nothing stored between pause the delivery until somebody "
+            "resumes it; 0: never.",
+        ),
+    ] = 5
     multipart_threshold_bytes: Annotated[
         int,
         Setting(

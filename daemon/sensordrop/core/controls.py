@@ -25,6 +25,10 @@ class Rescan(StrEnum):
     """Hold what is missing to be gone, however much it is."""
 
 
+PAUSED = "on"
+"""The value of a pause: all there is to say is that it holds."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
     """Something that somebody set; it holds instead of what the configuration says."""

@@ -42,6 +42,10 @@ class Failure:
     permanent: bool = False
     retry_after_seconds: float | None = None
     """What the store asked for, as it was read; `wait_asked_for` is what is given."""
+    odd: bool = False
+    """It may be the trouble of this one request: others of the same scope may get through."""
+    slow: bool = False
+    """The store asks for fewer requests."""
 
     @property
     def wait_asked_for(self) -> float:
@@ -50,6 +54,17 @@ class Failure:
         if asked is None or not asked > 0:  # NaN is not above 0 either
             return 0.0
         return min(asked, RETRY_AFTER_LIMIT_SECONDS)
+
+
+def own_failure(failure: Failure) -> Failure:
+    """Make a scope's failure that of the one file: others of the scope get through, it does not."""
+    return Failure(
+        scope=FailureScope.FILE,
+        error_class="rejected",
+        message=f"{failure.message} — others get through, so it is this file's own",
+        hint="compare its name and its bytes with those that were stored, and ask whoever runs the "
+        f"store why it refuses this one ({failure.error_class}: {failure.hint})",
+    )
 
 
 class FailureError(Exception):

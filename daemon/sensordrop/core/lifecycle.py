@@ -16,6 +16,10 @@ GONE_WAIT_SECONDS = 60.0
 """A file that was not there when its turn came is tried again after this, unless the sweep that it
 asks for has found out by then what became of it."""
 
+ODD_WAIT_SECONDS = 2.0
+"""How long a file rests whose request met an odd failure: the others go on meanwhile, and show
+whether it was the store's."""
+
 # --- outcomes -----------------------------------------------------------------------------
 
 
@@ -141,6 +145,8 @@ class RetryPolicy:
     retry_delay_seconds: float = 5.0
     retry_cap_seconds: float = 3600.0
     quiet_seconds: float = 10.0
+    pause_after_failures: int = 5
+    """So many files that fail with nothing stored between want a human; 0: never."""
 
 
 def backoff_seconds(failures: int, *, base: float, cap: float, dice: float) -> float:
@@ -153,6 +159,14 @@ def backoff_seconds(failures: int, *, base: float, cap: float, dice: float) -> f
     exponent = min(failures - 1, 60)  # beyond that every step is above any cap; avoids overflow
     step: float = min(cap, base * 2**exponent)
     return step * dice
+
+
+def wants_a_human(failed_files: int, policy: RetryPolicy) -> bool:
+    """Tell whether a delivery is to be paused: so many files failed, and none was stored between.
+
+    Counted by file, not by attempt: one bad file alone never stops the others.
+    """
+    return 0 < policy.pause_after_failures <= failed_files
 
 
 def plan(
@@ -178,7 +192,8 @@ def plan(
         case Failed(failure=failure) if failure.scope is not FailureScope.FILE:
             # Due at once, but behind the files that were never tried: if it is this file that
             # upsets the store, the breaker's next probe takes another one.
-            return GiveBack(until=now, failure=failure)
+            wait = ODD_WAIT_SECONDS * (0.5 + dice / 2) if failure.odd else 0.0
+            return GiveBack(until=_after(now, wait), failure=failure)
         case Failed(failure=failure):
             return _after_failure(claim, failure, now=now, policy=policy, dice=dice)
 

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import structlog
 
-from sensordrop.core.breaker import Breaker, tripped
-from sensordrop.core.failure import Failure, FailureScope
+from sensordrop.core.breaker import (
+    PROVEN,
+    Breaker,
+    Pace,
+    Suspicion,
+    blamed,
+    proven_once,
+    slowed,
+    tripped,
+)
+from sensordrop.core.failure import Failure, FailureScope, own_failure
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import Clock
+from sensordrop.ports import BreakerState, Clock
+
+MOST_SUSPECTS = 1_000
+"""Files of one scope whose odd failures are remembered: more only in an outage, which blames none."""
 
 _log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class _Scope:
+    """What is known of one scope."""
+
+    scope: FailureScope
+    breaker: Breaker = field(default_factory=Breaker)
+    suspects: dict[int, Suspicion] = field(default_factory=dict)
+    """By upload: files that met odd failures and were not stored since."""
 
 
 class Breakers:
@@ -20,34 +43,62 @@ class Breakers:
     def __init__(self, clock: Clock, dice: Callable[[], float]) -> None:
         self._clock = clock
         self._dice = dice
-        self._by_key: dict[str, Breaker] = {}
+        self._by_key: dict[str, _Scope] = {}
+        self._paces: dict[str, Pace] = {}
+        self._changed: dict[str, BreakerState] = {}
 
-    def fail(self, delivery: Delivery, failure: Failure) -> None:
-        """Open the breaker of the failure's scope, or lengthen its wait."""
+    def fail(self, delivery: Delivery, failure: Failure, upload_id: int | None = None) -> bool:
+        """Take note of a failure of a scope; tell whether its breaker is open now.
+
+        `upload_id`: the file that met it, where it was one.
+        """
         key = delivery.settings.breaker_keys.get(failure.scope)
         if key is None:
-            return
-        before = self._by_key.get(key, Breaker())
-        after = tripped(before, failure, monotonic=self._clock.monotonic(), dice=self._dice())
-        self._by_key[key] = after
-        if not before.is_open:
-            _log.warning(
-                "breaker_opened",
-                scope=failure.scope.value,
-                target=key,
-                error_class=failure.error_class,
-                problem=failure.message,
-                hint=failure.hint or "it is probed and closes by itself when the trouble is over",
-            )
+            return False
+        known = self._by_key.setdefault(key, _Scope(scope=failure.scope))
+        now = self._clock.monotonic()
+        if failure.slow:
+            self._paces[key] = slowed(self._paces.get(key, Pace()), monotonic=now)
+        elif failure.odd and upload_id is not None:
+            _suspect(known, upload_id)
+        before = known.breaker
+        known.breaker = tripped(before, failure, monotonic=now, dice=self._dice())
+        self._note(key, known, before)
+        return known.breaker.is_open
 
-    def succeed(self, delivery: Delivery) -> bool:
-        """Close the delivery's breakers: something got through. Tell whether one was open."""
+    def judged(self, delivery: Delivery, failure: Failure, upload_id: int) -> Failure:
+        """Give the failure as it is to be acted on: a file's own, where others get through."""
+        key = delivery.settings.breaker_keys.get(failure.scope)
+        known = self._by_key.get(key) if key is not None else None
+        if known is None or key is None or not failure.odd or failure.slow:
+            return failure
+        suspicion = known.suspects.get(upload_id)
+        if suspicion is None or not blamed(suspicion, suspects=len(known.suspects)):
+            return failure
+        self._close(key, known)
+        return own_failure(failure)
+
+    def succeed(self, delivery: Delivery, upload_id: int) -> bool:
+        """Close the delivery's breakers: a file got through. Tell whether one was open."""
         closed = False
-        for key in delivery.settings.breaker_keys.values():
-            if self._by_key.pop(key, None) is not None:
-                closed = True
-                _log.info("breaker_closed", target=key)
+        for scope, key in delivery.settings.breaker_keys.items():
+            known = self._by_key.setdefault(key, _Scope(scope=scope))
+            known.suspects.pop(upload_id, None)
+            _prove(known)
+            closed |= self._close(key, known)
         return closed
+
+    def answered(self, delivery: Delivery) -> None:
+        """Take note that the delivery's bucket passed its check."""
+        for key in delivery.settings.breaker_keys.values():
+            if key in self._by_key:
+                _prove(self._by_key[key])
+
+    def forget(self, delivery: Delivery, upload_id: int) -> None:
+        """Forget a file that is finished, whatever came of it."""
+        for key in delivery.settings.breaker_keys.values():
+            if key in self._by_key:
+                self._by_key[key].suspects.pop(upload_id, None)
 
     def verdict(self, delivery: Delivery) -> tuple[bool, bool, str | None]:
         """Tell whether files of this delivery may be claimed: (any, one as a probe, reason)."""
@@ -60,17 +111,75 @@ class Breakers:
         reason = f"{failure.message} — {failure.hint}" if failure.hint else failure.message
         return False, all(b.allows_probe(now) for b in opened), reason
 
+    def workers(self, delivery: Delivery) -> int:
+        """Say how many files of a delivery may be in work: fewer where its store asked for less."""
+        most = delivery.settings.max_workers
+        key = delivery.settings.breaker_keys.get(FailureScope.DESTINATION)
+        pace = self._paces.get(key) if key is not None else None
+        return most if pace is None else pace.workers(most, self._clock.monotonic())
+
     def open_scopes(self, delivery: Delivery) -> frozenset[FailureScope]:
         """Tell in which scopes the delivery's breakers are open. Safe from every thread."""
         found = set()
         for scope, key in delivery.settings.breaker_keys.items():
-            breaker = self._by_key.get(key)
-            if breaker is not None and breaker.is_open:
+            known = self._by_key.get(key)
+            if known is not None and known.breaker.is_open:
                 found.add(scope)
         return frozenset(found)
+
+    def changed(self) -> list[BreakerState]:
+        """Give the breakers that changed since they were last written down."""
+        return list(self._changed.values())
+
+    def written(self, states: Iterable[BreakerState]) -> None:
+        """Take note that these are written down."""
+        for state in states:
+            if self._changed.get(state.target) is state:
+                del self._changed[state.target]
 
     def _of(self, delivery: Delivery) -> Iterable[Breaker]:
         for scope in FailureScope:
             key = delivery.settings.breaker_keys.get(scope)
             if key is not None and key in self._by_key:
-                yield self._by_key[key]
+                yield self._by_key[key].breaker
+
+    def _close(self, key: str, known: _Scope) -> bool:
+        before, known.breaker = known.breaker, PROVEN
+        self._note(key, known, before)
+        return before.is_open
+
+    def _note(self, key: str, known: _Scope, before: Breaker) -> None:
+        """Tell once that a breaker opened, has another reason, or closed; have it written down."""
+        after = known.breaker
+        if after is before or not (before.is_open or after.is_open):
+            return
+        wait = max(0.0, after.probe_at - self._clock.monotonic())
+        self._changed[key] = BreakerState(
+            scope=known.scope, target=key, failure=after.failure,
+            failures=after.failures, probe_in_seconds=wait,
+        )  # fmt: skip
+        if after.failure is None:
+            _log.info("breaker_closed", target=key)
+            return
+        if before.failure is None or before.failure.error_class != after.failure.error_class:
+            failure = after.failure
+            _log.warning(
+                "breaker_opened" if before.failure is None else "breaker_reason_changed",
+                scope=known.scope.value,
+                target=key,
+                error_class=failure.error_class,
+                problem=failure.message,
+                hint=failure.hint or "it is probed and closes by itself when the trouble is over",
+            )
+
+
+def _suspect(known: _Scope, upload_id: int) -> None:
+    before = known.suspects.pop(upload_id, Suspicion())
+    known.suspects[upload_id] = replace(before, unproven=True)
+    while len(known.suspects) > MOST_SUSPECTS:
+        del known.suspects[next(iter(known.suspects))]
+
+
+def _prove(known: _Scope) -> None:
+    for upload_id, each in known.suspects.items():
+        known.suspects[upload_id] = proven_once(each)

@@ -68,6 +68,10 @@ class Delivery:
     paused_reason: str | None = None
     """Who paused its uploads, and why; None: nobody."""
     blocked_reason: str | None = None
+    halted: bool = False
+    """Too many of its files failed: nothing is begun until the pause for it holds."""
+    checked: bool = False
+    """Whether its destination passed a check since the process began."""
     sweeping: bool = False
     settling: int = 0
     last_activity: float = 0.0

@@ -98,6 +98,10 @@ class Lister:
     def _due(self, delivery: Delivery) -> bool:
         key = delivery.delivery_id
         now = self._clock.monotonic()
+        if not delivery.checked and (not delivery.swept or self._ledger.has_queued(key)):
+            # Uploads begin with a check of the store: what is wrong there is told once, by that.
+            self._look_at[key] = now + 0.5
+            return False
         if delivery.blocked_reason is not None or now < self._not_before[key]:
             self._look_at[key] = max(self._look_at[key], now + 1.0)
             return False

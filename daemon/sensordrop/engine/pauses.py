@@ -25,6 +25,8 @@ class Pauses:
         changed = False
         for delivery in self._deliveries:
             reason = pause_words(controls, delivery.delivery_id)
+            if delivery.halted and reason is not None:
+                delivery.halted = False  # from now on the pause keeps it
             if reason != delivery.paused_reason:
                 changed = True
                 event = "resumed" if reason is None else "paused"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from sensordrop.core.check import Check, CheckOutcome
+from sensordrop.core.check import Check, CheckOutcome, first_failure
 from sensordrop.engine.delivery import Delivery
 from sensordrop.ports import Clock
 
@@ -98,6 +98,8 @@ def _tell(checked: Checked, state: _State) -> None:
         if (check.name, check.words) in state.told:
             continue
         log = _log.warning if check.outcome is CheckOutcome.FAILED else _log.info
+        if check.failure is not None and check.failure is first_failure(checked.checks):
+            log = _log.debug  # the breaker that it opens tells it
         hint = {"hint": check.hint} if check.hint else {}
         log("preflight", delivery=checked.delivery.name, check=check.name,
             outcome=check.outcome.value, found=check.words, **hint)  # fmt: skip

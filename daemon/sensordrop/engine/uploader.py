@@ -6,11 +6,12 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
 from sensordrop.core.check import first_failure
-from sensordrop.core.failure import FailureScope, LedgerUnavailableError
+from sensordrop.core.failure import Failure, FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import (
     AlreadyStored,
     Failed,
@@ -18,6 +19,7 @@ from sensordrop.core.lifecycle import (
     Gone,
     Interrupted,
     Quarantine,
+    RestorePredecessor,
     Retry,
     Stored,
     plan,
@@ -27,8 +29,10 @@ from sensordrop.core.tally import StationTally
 from sensordrop.engine.breakers import Breakers
 from sensordrop.engine.counting import count
 from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.halts import Halts
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.preflights import Preflights
+from sensordrop.engine.telling import tell
 from sensordrop.engine.workers import Done, Pool, WorkerPool
 from sensordrop.ports import Clock, Commit, Ledger, StopFlag
 
@@ -81,6 +85,8 @@ class Uploader:
         self._pool = make_pool(self._most_running, self._abandon)
         self._breakers = Breakers(clock, dice)
         self._preflights = Preflights(clock, self._pool.wake)
+        self._halts = Halts(ledger)
+        self._probed: int | None = None
         self._patience = LedgerPatience("uploader", clock)
         self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
         self._running: dict[int, dict[tuple[int, int], Claim]] = {d.delivery_id: {} for d in active}
@@ -124,6 +130,7 @@ class Uploader:
     def _step(self) -> None:
         self._absorb(self._pool.collect(self._wait_seconds()))
         self._take_preflights()
+        self._publish()
         if self._commits and self._commit_is_due():
             self._write_down()
         self._release_unheld()
@@ -132,6 +139,14 @@ class Uploader:
             self._work_on_suspects()
         else:
             self._refill()
+
+    def _publish(self) -> None:
+        """Write down what stops uploads, where that changed."""
+        self._halts.write_down()
+        changed = self._breakers.changed()
+        if changed:
+            self._ledger.publish_breakers(self._daemon_id(), changed)
+            self._breakers.written(changed)
 
     def _wait_seconds(self) -> float:
         now = self._clock.monotonic()
@@ -169,6 +184,7 @@ class Uploader:
     def _refill(self) -> None:
         """Start what may start, and note when to look again if nothing happens before."""
         self._wake_at = self._clock.monotonic() + POLL_SECONDS
+        to_probe: list[Delivery] = []
         for delivery in self._deliveries:
             key = delivery.delivery_id
             free, probing, reason = self._breakers.verdict(delivery)
@@ -180,15 +196,25 @@ class Uploader:
             if (free or probing) and self._has_work(key) and not self._preflights.passed(delivery):
                 continue  # its preflight wakes us when it ends
             if free:
-                self._start(delivery, delivery.settings.max_workers)
+                self._start(delivery, self._breakers.workers(delivery))
                 if len(self._ready[key]) < delivery.settings.max_workers:
                     self._wake_at = min(self._wake_at, self._look_at.get(key, self._wake_at))
-            elif probing and not any(self._running[d] for d in self._sharing(delivery)):
-                self._start(delivery, 1)
+            elif probing and self._has_work(key):
+                to_probe.append(delivery)
             elif key in self._look_at:
                 self._wake_at = min(self._wake_at, self._clock.monotonic() + BLOCKED_SECONDS)
+        self._probe(to_probe)
         if self._drain_for_suspects:
             self._wake_at = 0.0
+
+    def _probe(self, deliveries: Sequence[Delivery]) -> None:
+        """Let one file of each scope in trouble through: of another delivery than the last time,
+        where there is one, or a file that the store can't bear would be all that is ever tried.
+        """
+        for delivery in sorted(deliveries, key=lambda d: d.delivery_id == self._probed):
+            if not any(self._running[d] for d in self._sharing(delivery)):
+                self._start(delivery, 1, probe=True)
+                self._probed = delivery.delivery_id
 
     def _has_work(self, delivery_id: int) -> bool:
         due = self._look_at.get(delivery_id, float("inf")) <= self._clock.monotonic()
@@ -201,6 +227,9 @@ class Uploader:
             if failure is not None:
                 self._breakers.fail(checked.delivery, failure)
                 self._give_back_ready(checked.delivery)
+            else:
+                checked.delivery.checked = True
+                self._breakers.answered(checked.delivery)
 
     def _may_try(self, delivery: Delivery) -> bool:
         free, probing, _ = self._breakers.verdict(delivery)
@@ -212,13 +241,13 @@ class Uploader:
             d.delivery_id for d in self._deliveries if keys & set(d.settings.breaker_keys.values())
         ]
 
-    def _start(self, delivery: Delivery, most: int) -> None:
+    def _start(self, delivery: Delivery, most: int, *, probe: bool = False) -> None:
         ready = self._ready[delivery.delivery_id]
         running = self._running[delivery.delivery_id]
         if len(ready) < most + self._pool.backlog:
-            self._claim(delivery, CLAIM_ROWS if most > 1 else 1)
+            self._claim(delivery, 1 if probe else CLAIM_ROWS)
         total = sum(len(r) for r in self._running.values())
-        backlog = self._pool.backlog if most > 1 else 0
+        backlog = self._pool.backlog if most >= delivery.settings.max_workers > 1 else 0
         while (
             ready
             and len(running) < most + backlog
@@ -275,6 +304,7 @@ class Uploader:
             self._decide(done)
 
     def _decide(self, done: Done) -> None:
+        done = self._judged(done)
         delivery, outcome = done.delivery, done.outcome
         now = self._clock.now()
         action = plan(
@@ -284,20 +314,42 @@ class Uploader:
             policy=delivery.settings.policy,
             dice=self._dice(),
         )
-        if isinstance(outcome, Stored | AlreadyStored) and self._breakers.succeed(delivery):
-            self._poll_at = 0.0
+        if isinstance(outcome, Stored | AlreadyStored):
+            self._halts.stored(delivery)
+            if self._breakers.succeed(delivery, done.claim.upload_id):
+                self._poll_at = 0.0
         if isinstance(outcome, Failed) and outcome.failure.scope is not FailureScope.FILE:
-            self._breakers.fail(delivery, outcome.failure)
-            self._give_back_ready(delivery)
-            if outcome.failure.scope is FailureScope.DESTINATION:
-                self._forget_preflights(delivery)
+            self._scope_failed(delivery, outcome.failure, done.claim)
+        if isinstance(action, Retry | Quarantine):
+            self._halts.failed(delivery, done.claim.upload_id, action.failure)
+        if isinstance(action, Quarantine | RestorePredecessor):
+            self._breakers.forget(delivery, done.claim.upload_id)
         if isinstance(outcome, Gone):
             self._file_gone(delivery)
         if not isinstance(outcome, Interrupted):
             delivery.last_activity = self._clock.monotonic()
-        _tell(done, action)
+        tell(done, action)
         count(done, action, self._tally)
         self._add(Commit(claim=done.claim, action=action, took_seconds=done.seconds))
+
+    def _judged(self, done: Done) -> Done:
+        """Make a scope's failure the file's own, where the scope is known to be well."""
+        outcome = done.outcome
+        if not isinstance(outcome, Failed) or outcome.failure.scope is FailureScope.FILE:
+            return done
+        failure = self._breakers.judged(done.delivery, outcome.failure, done.claim.upload_id)
+        return (
+            done if failure is outcome.failure else replace(done, outcome=Failed(failure=failure))
+        )
+
+    def _scope_failed(self, delivery: Delivery, failure: Failure, claim: Claim) -> None:
+        if not self._breakers.fail(delivery, failure, claim.upload_id):
+            return
+        self._give_back_ready(delivery)
+        if failure.scope is FailureScope.DESTINATION:
+            self._forget_preflights(delivery)
+        elif failure.odd:
+            self._preflights.forget(delivery)  # its bucket is asked before the next file is
 
     def _forget_preflights(self, delivery: Delivery) -> None:
         """Check a destination anew once it is back: it may not be the store that it was."""
@@ -385,33 +437,10 @@ def _may_be_read(delivery: Delivery) -> bool:
         delivery.device is not None
         and delivery.offline_reason is None
         and delivery.paused_reason is None
+        and not delivery.halted
     )
 
 
 def _key(claim: Claim) -> tuple[int, int]:
     """Tell two claims on one file apart: the first was lost while its attempt still runs."""
     return claim.upload_id, claim.claim_number
-
-
-def _tell(done: Done, action: object) -> None:
-    """Log what an operator would want to know of one file; successes are not among it."""
-    where = {"delivery": done.delivery.name, "path": done.claim.path_text}
-    match action:
-        case Quarantine(failure=failure):
-            _log.error("file_quarantined", **where, attempts=done.claim.attempts + 1,
-                       error_class=failure.error_class, problem=failure.message,
-                       hint=failure.hint)  # fmt: skip
-        case Retry(failure=failure, until=until):
-            _log.warning("file_failed", **where, attempts=done.claim.attempts + 1,
-                         error_class=failure.error_class, problem=failure.message,
-                         hint=failure.hint,
-                         next_attempt_at=until.isoformat(timespec="seconds"))  # fmt: skip
-    match done.outcome:
-        case Stored(receipt=receipt) if done.claim.predecessor_sha256 is not None:
-            _log.info("new_version_stored", **where, stored_as=receipt.object_key,
-                      hint="the earlier version is kept under its own key")  # fmt: skip
-        case Stored(receipt=receipt) | AlreadyStored(receipt=receipt) if receipt.conflict:
-            _log.warning("conflict", **where, stored_as=receipt.object_key,
-                         hint="the bucket held other content under its key; both are kept")  # fmt: skip
-        case Stored() | AlreadyStored():
-            _log.debug("file_stored", **where)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.core.controls import Control, ControlKind
+from sensordrop.core.controls import PAUSED, Control, ControlKind
 from sensordrop.ports import SettingInForce
 
 
@@ -69,6 +69,19 @@ class Controls:
                     "ended_by": ended_by,
                 },
             )
+
+    def pause_delivery(self, delivery_id: int, *, set_by: str, reason: str) -> None:
+        """Pause a delivery until somebody resumes it; see `ports.Ledger.pause_delivery`."""
+        what = {
+            "kind": ControlKind.PAUSE.value,
+            "station_id": None,
+            "delivery_id": delivery_id,
+            "set_by": set_by,
+        }
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("end_control"), what)
+            how_long = {"value": PAUSED, "reason": reason, "for_seconds": None}
+            cursor.execute(query("set_control"), what | how_long)
 
     def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
         """Tell what is configured and what was set over it; see `ports.Ledger`."""

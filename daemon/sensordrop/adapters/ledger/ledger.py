@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from sensordrop.adapters.ledger.breakers import BreakerBoard
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.controls import Controls
 from sensordrop.adapters.ledger.enrollment import Enrollment
@@ -37,6 +38,7 @@ class PostgresLedger(
     ListedObjects,
     Verification,
     Stories,
+    BreakerBoard,
     Retries,
     Vitals,
     Seasons,
@@ -61,6 +63,7 @@ class PostgresLedger(
         Verification.__init__(self, connections)
         Vitals.__init__(self, connections)
         Stories.__init__(self, connections)
+        BreakerBoard.__init__(self, connections)
         Retries.__init__(self, connections, origin=origin, started_by=started_by)
         Seasons.__init__(self, connections)
 

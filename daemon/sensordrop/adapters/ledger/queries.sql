@@ -27,6 +27,10 @@ WHERE ended_at IS NULL
 -- Writes down that these programs are no more.
 UPDATE daemons SET ended_at = now() WHERE id = ANY(%(daemon_ids)s) AND ended_at IS NULL;
 
+-- name: forget_breakers
+-- Programs that ended have no breakers any more.
+DELETE FROM breakers WHERE daemon_id = ANY(%(daemon_ids)s);
+
 -- name: heartbeat
 -- Says that a program is alive; no row means that it was declared dead and must register anew.
 UPDATE daemons SET heartbeat_at = now() WHERE id = %(daemon_id)s AND ended_at IS NULL
@@ -159,6 +163,39 @@ VALUES (%(delivery_id)s, %(state)s, %(reason)s, %(settling)s)
 ON CONFLICT (delivery_id) DO UPDATE
 SET state = excluded.state, reason = excluded.reason, settling = excluded.settling,
     updated_at = now();
+
+-- name: publish_breakers
+-- Says which breakers of a program opened, or were probed.
+INSERT INTO breakers AS b
+    (daemon_id, scope, target, error_class, problem, hint, failures, probe_at)
+SELECT %(daemon_id)s, o.scope, o.target, o.error_class, o.problem, o.hint, o.failures,
+       now() + make_interval(secs => o.probe_in_seconds)
+FROM jsonb_to_recordset(%(states)s) AS o (
+    scope text, target text, error_class text, problem text, hint text, failures integer,
+    probe_in_seconds float8)
+ON CONFLICT (daemon_id, scope, target) DO UPDATE
+SET error_class = excluded.error_class, problem = excluded.problem, hint = excluded.hint,
+    failures = excluded.failures, probe_at = excluded.probe_at, closed_at = NULL,
+    opened_at = CASE WHEN b.closed_at IS NULL THEN b.opened_at ELSE excluded.opened_at END;
+
+-- name: close_breakers
+-- Says which breakers of a program closed.
+UPDATE breakers AS b SET closed_at = now()
+FROM jsonb_to_recordset(%(states)s) AS o (scope text, target text)
+WHERE b.daemon_id = %(daemon_id)s AND b.scope = o.scope AND b.target = o.target
+  AND b.closed_at IS NULL;
+
+-- name: open_breakers
+-- Finds what stops uploads right now, as living programs see it.
+SELECT s.name AS station, b.scope, b.target, b.error_class, b.problem, b.hint, b.failures,
+       b.opened_at, b.probe_at
+FROM breakers AS b
+JOIN daemons AS d ON d.id = b.daemon_id
+JOIN stations AS s ON s.id = d.station_id
+WHERE b.closed_at IS NULL AND d.ended_at IS NULL
+  AND d.heartbeat_at > now() - interval '60 seconds'
+  AND (%(station)s::text IS NULL OR s.name = %(station)s)
+ORDER BY b.opened_at, b.scope, b.target;
 
 -- name: publish_sweep
 -- Says how the last sweep of a delivery ended.

@@ -152,6 +152,7 @@ def _retire(cursor: Cursor, delivery_id: int) -> None:
 def _take_back(cursor: Cursor, daemon_ids: Sequence[int], *, charge: int) -> int:
     # Ended first: whoever still claims in such a name is waited for, and nobody does afterwards.
     cursor.execute(query("end_daemons"), {"daemon_ids": list(daemon_ids)})
+    cursor.execute(query("forget_breakers"), {"daemon_ids": list(daemon_ids)})
     cursor.execute(query("take_back_claims"), {"daemon_ids": list(daemon_ids), "charge": charge})
     taken_back = cursor.rowcount
     if charge:

@@ -192,12 +192,12 @@ def _failed(commit: Commit, failure: Failure) -> dict[str, Any]:
     return {
         "scope": failure.scope.value,
         "error_class": failure.error_class,
-        "message": _storable(failure.message),
-        "hint": _storable(failure.hint),
+        "message": storable(failure.message),
+        "hint": storable(failure.hint),
         "took_seconds": commit.took_seconds,
     }
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Make any text one that PostgreSQL takes: no NUL, no half of a surrogate pair."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -35,6 +35,10 @@ class Rule:
     meaning: str
     hint: str
     permanent: bool = False
+    odd: bool = False
+    """One answer of this kind may be this one request's trouble, not that of the whole scope."""
+    slow: bool = False
+    """The store asks for fewer requests."""
     codes: tuple[str, ...] = ()
     code_prefixes: tuple[str, ...] = ()
     statuses: tuple[int, ...] = ()
@@ -206,6 +210,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="access-denied",
         scope=PROJECT,
+        odd=True,
         meaning="the credentials are known, but may not do this",
         hint="allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload on the prefix and "
         "s3:ListBucket on the bucket (without it S3 answers 403 for keys that don't exist)",
@@ -225,6 +230,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="slow-down",
         scope=DESTINATION,
+        odd=True,
+        slow=True,
         meaning="the store asks for fewer requests",
         hint="nothing to do: uploads wait and go on by themselves; lower max_workers if it stays",
         codes=(
@@ -254,6 +261,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="server-error",
         scope=DESTINATION,
+        odd=True,
         meaning="the store failed (a 5xx answer, or a 200 with an error inside)",
         hint="nothing to do if it passes; else look at the store's own log or status page",
         codes=("InternalError", "InternalFailure", "ServiceUnavailable", "ServerBusy"),
@@ -307,6 +315,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="timeout",
         scope=DESTINATION,
+        odd=True,
         meaning="the request stalled: for too long, no byte moved",
         hint="check the network and the store's load (stall_seconds says how long is waited); "
         "uploads go on by themselves",
@@ -318,6 +327,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="connection-lost",
         scope=DESTINATION,
+        odd=True,
         meaning="the connection broke in the middle of a request",
         hint="check the network; uploads go on by themselves",
         exceptions=(
@@ -330,6 +340,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         error_class="bad-answer",
         scope=DESTINATION,
+        odd=True,
         meaning="what answered does not speak S3 (a portal's page, a proxy, another server)",
         hint="check endpoint_url, and that no sign-in page of the network stands in between",
         exceptions=(ResponseParserError, LocationParseError),

@@ -53,6 +53,8 @@ def failure(
         message=f"{tried}: {rule.meaning}" + (f" ({reason})" if reason else ""),
         hint=rule.hint,
         permanent=rule.permanent,
+        odd=rule.odd,
+        slow=rule.slow,
         retry_after_seconds=retry_after_seconds,
     )
 
