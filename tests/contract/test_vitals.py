@@ -91,7 +91,7 @@ def test_the_last_success_is_that_of_the_newest_hour_whatever_it_came_to(places,
     north, south = (registration.delivery_ids[name] for name in ("north", "south"))
     at = "timestamptz 'epoch' + interval '%s h'"
     for delivery_id, result, hour in [
-        (north, "uploaded", 10), (north, "uploaded", 12), (north, "skipped", 15),
+        (north, "uploaded", 10), (north, "uploaded", 15), (north, "skipped", 12),
         (north, "failed", 20), (south, "failed", 30),
     ]:  # fmt: skip
         ask(
