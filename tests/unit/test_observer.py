@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sensordrop.config.bandwidth import limit_of
 from sensordrop.core.failure import Failure, FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import (
     AlreadyStored,
@@ -19,6 +20,7 @@ from sensordrop.core.lifecycle import (
     plan,
 )
 from sensordrop.core.model import Claim, Fingerprint, Receipt
+from sensordrop.core.progress import SessionProgress
 from sensordrop.core.tally import DeliveryTally, StationTally
 from sensordrop.core.vitals import (
     ANSWER_SECONDS,
@@ -81,11 +83,14 @@ class Uploads:
 
 
 class Limits:
+    def __init__(self) -> None:
+        self.limits: list = []
+
     def rate(self, _place) -> None:
         return None
 
     def in_force(self, _delivery_id: int) -> list:
-        return []
+        return self.limits
 
 
 class Watched:
@@ -94,10 +99,10 @@ class Watched:
     def __init__(self) -> None:
         self.clock = HandClock()
         self.ledger = Ledger(self.clock)
-        self.delivery = a_delivery()
+        self.limits = Limits()
         self.observer = Observer(
-            ledger=self.ledger, clock=self.clock, deliveries=[self.delivery], daemon_id=lambda: 1,
-            tally=StationTally(), uploads=Uploads(), hints=HintQueue(Bell()), limits=Limits(),
+            ledger=self.ledger, clock=self.clock, deliveries=[a_delivery()], daemon_id=lambda: 1,
+            tally=StationTally(), uploads=Uploads(), hints=HintQueue(Bell()), limits=self.limits,
             restarts=dict, disk=lambda: None, version="0",
             configuration=ConfigurationInForce(digest="", loaded_at=0.0), audit_share_per_day=0.0,
         )  # fmt: skip
@@ -160,18 +165,23 @@ def test_a_reading_that_takes_long_is_made_rarely():
     assert watched.ledger.readings == 2
 
 
-def test_the_rest_of_a_session_is_estimated_by_what_was_stored():
+def test_the_rest_of_a_session_is_estimated_with_its_limits():
     watched = Watched()
-    session = SessionReading(
-        started_at=0.0, files=100, bytes=100_000, finished_files=50, finished_bytes=50_000
-    )
+    progress = SessionProgress(
+        total=100, uploaded=50, skipped=0, failed=0, bytes=100_000, files_left=50,
+        bytes_left=50_000, files_per_second=5.0, bytes_per_second=5000.0,
+    )  # fmt: skip
+    session = SessionReading(started_at=0.0, progress=progress)
     watched.ledger.reading = LedgerReading(deliveries={7: DeliveryReading(session=session)})
-    assert watched.ask().deliveries[0].remaining_seconds is None
-    watched.clock.seconds += 10
-    watched.delivery.tally.uploaded, watched.delivery.tally.uploaded_bytes = 50, 50_000
     (delivery,) = watched.ask().deliveries
     assert delivery.remaining_seconds == pytest.approx(10)
+    assert delivery.files_per_second == 5
     assert delivery.open_breakers == {"project"}
+    watched.limits.limits = [limit_of("1 KiB/s", UTC)]
+    assert watched.ask().deliveries[0].remaining_seconds == pytest.approx(50_000 / 1024)
+    watched.ledger.reading = LedgerReading(deliveries={7: DeliveryReading()})
+    (delivery,) = watched.ask().deliveries
+    assert (delivery.remaining_seconds, delivery.files_per_second) == (None, 0)
 
 
 # --- counting -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from sensordrop.adapters import telemetry
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.telemetry import METRICS, PREFIX, Exposition
 from sensordrop.core.model import DeliveryState
+from sensordrop.core.progress import SessionProgress
 from sensordrop.core.tally import DeliveryTally, Distribution, StationTally
 from sensordrop.core.vitals import (
     ConfigurationInForce,
@@ -53,7 +54,18 @@ def delivery(**changes) -> DeliveryVitals:
             oldest_pending_at=99.5,
             mismatches=1,
             session=SessionReading(
-                started_at=100.0, files=15, bytes=1500, finished_files=5, finished_bytes=500
+                started_at=100.0,
+                progress=SessionProgress(
+                    total=15,
+                    uploaded=5,
+                    skipped=0,
+                    failed=0,
+                    bytes=1500,
+                    files_left=10,
+                    bytes_left=1000,
+                    files_per_second=1.0,
+                    bytes_per_second=100.0,
+                ),
             ),
         ),
     }
@@ -132,6 +144,9 @@ def test_counts_are_those_that_status_shows():
     assert of(found, "delivery_files", delivery="card", state="settling") == 2
     assert of(found, "delivery_files", delivery="card", state="failed") == 0
     assert of(found, "delivery_size_bytes", delivery="card", state="pending") == 1000
+    assert of(found, "session_files", delivery="card") == 15
+    assert of(found, "session_finished_files", delivery="card") == 5
+    assert of(found, "session_finished_bytes", delivery="card") == 500
     assert of(found, "session_deadline_timestamp_seconds", delivery="card") == 3700
     assert of(found, "breaker_open", delivery="card", scope="destination") == 1
     assert of(found, "breaker_open", delivery="card", scope="project") == 0

@@ -551,35 +551,35 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         kind="gauge",
         labels=("delivery",),
         meaning="Files of the running session.",
-        read=_of_session(lambda s: s.files),
+        read=_of_session(lambda s: s.progress.total),
     ),
     DeliveryMetric(
         name="session_finished_files",
         kind="gauge",
         labels=("delivery",),
         meaning="Those of them that are stored, skipped, quarantined or gone.",
-        read=_of_session(lambda s: s.finished_files),
+        read=_of_session(lambda s: s.progress.total - s.progress.files_left),
     ),
     DeliveryMetric(
         name="session_size_bytes",
         kind="gauge",
         labels=("delivery",),
         meaning="Bytes of the running session's files.",
-        read=_of_session(lambda s: s.bytes),
+        read=_of_session(lambda s: s.progress.bytes),
     ),
     DeliveryMetric(
         name="session_finished_bytes",
         kind="gauge",
         labels=("delivery",),
         meaning="Bytes of those of them that are finished.",
-        read=_of_session(lambda s: s.finished_bytes),
+        read=_of_session(lambda s: s.progress.bytes - s.progress.bytes_left),
     ),
     DeliveryMetric(
         name="session_remaining_seconds",
         kind="gauge",
         labels=("delivery",),
-        meaning="Estimate of how long the running session still takes; absent where there is no "
-        "telling.",
+        meaning="How long the running session still takes, as `sensordrop status` estimates it; "
+        "absent where there is no telling.",
         read=lambda d: _one(d.remaining_seconds),
     ),
     DeliveryMetric(

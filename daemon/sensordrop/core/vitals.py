@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sensordrop.core.model import DeliveryState
+from sensordrop.core.progress import SessionProgress
 from sensordrop.core.tally import DeliveryTally, StationTally
 
 ANSWER_SECONDS = 30.0
@@ -19,13 +20,10 @@ connection that was cut is noticed later than that."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionReading:
-    """How far a running session is, from the kept counts. `finished` includes what failed."""
+    """A running session: since when, and how it stands."""
 
     started_at: float
-    files: int
-    bytes: int
-    finished_files: int
-    finished_bytes: int
+    progress: SessionProgress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +91,7 @@ class DeliveryVitals:
     remaining_seconds: float | None
     """Estimate of how long the running session still takes; None: there is none, or no telling."""
     files_per_second: float
-    """How fast its files were stored while it was at work; 0 where that is not known yet."""
+    """How fast the running session's files were finished in the last minutes."""
     tally: DeliveryTally
     reading: DeliveryReading | None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
-from sensordrop.core.pace import Pace, paced, remaining_seconds
+from sensordrop.core.progress import seconds_left
 from sensordrop.core.tally import StationTally
 from sensordrop.core.vitals import (
     ANSWER_SECONDS,
@@ -93,9 +93,6 @@ class Observer:
         self._read_due = 0.0
         self._remaining: dict[int, float | None] = {}
         self._space: DiskSpace | None = None
-        self._paces: dict[int, Pace] = {}
-        self._paced_at = clock.monotonic()
-        self._stored: dict[int, tuple[int, int]] = {}
 
     def run(self, stop: StopFlag) -> None:
         """Read the ledger now and then until `stop` is set."""
@@ -104,7 +101,6 @@ class Observer:
             self._bell.wait(wait)
             if stop.is_set():
                 break
-            self._measure_pace(self._clock.monotonic())
             self._space = self._disk()
             try:
                 self._ask()
@@ -134,22 +130,6 @@ class Observer:
         self._remaining = {
             delivery.delivery_id: self._estimate(delivery) for delivery in self._deliveries
         }
-
-    def _measure_pace(self, now: float) -> None:
-        """Note how much was stored since the last time, of deliveries that are at work."""
-        seconds, self._paced_at = now - self._paced_at, now
-        for delivery in self._deliveries:
-            key, tally = delivery.delivery_id, delivery.tally
-            files, size_bytes = tally.uploaded + tally.skipped, tally.uploaded_bytes
-            files_before, bytes_before = self._stored.get(key, (0, 0))
-            self._stored[key] = (files, size_bytes)
-            if self._uploads.running(key) or files > files_before:
-                self._paces[key] = paced(
-                    self._paces.get(key, Pace()),
-                    seconds=seconds,
-                    files=files - files_before,
-                    size_bytes=size_bytes - bytes_before,
-                )
 
     # --- asked from any thread --------------------------------------------------------------
 
@@ -208,7 +188,7 @@ class Observer:
             sweep_interval_seconds=settings.sweep_interval_seconds,
             deadline_seconds=settings.session_deadline_seconds,
             remaining_seconds=self._remaining.get(delivery.delivery_id),
-            files_per_second=self._paces.get(delivery.delivery_id, Pace()).files_per_second,
+            files_per_second=_speed(reading),
             tally=delivery.tally,
             reading=reading,
         )
@@ -220,11 +200,14 @@ class Observer:
         reading = self._reading.deliveries.get(delivery.delivery_id)
         if reading is None or reading.session is None:
             return None
-        session = reading.session
-        return remaining_seconds(
-            self._paces.get(delivery.delivery_id, Pace()),
-            files=session.files - session.finished_files,
-            size_bytes=session.bytes - session.finished_bytes,
+        return seconds_left(
+            reading.session.progress,
             at=self._clock.now(),
             limits=self._limits.in_force(delivery.delivery_id),
         )
+
+
+def _speed(reading: DeliveryReading | None) -> float:
+    if reading is None or reading.session is None:
+        return 0.0
+    return reading.session.progress.files_per_second

@@ -1401,20 +1401,14 @@ FROM (SELECT d.id AS delivery_id, newest.last_at
 GROUP BY u.delivery_id;
 
 -- name: vitals_sessions
--- Tells how far running sessions are, from the kept sums.
-SELECT s.delivery_id, extract(epoch FROM s.started_at)::float8,
-       coalesce(sum(u.files), 0), coalesce(sum(u.bytes), 0),
-       coalesce(sum(u.files) FILTER (WHERE u.state <> 'pending'), 0),
-       coalesce(sum(u.bytes) FILTER (WHERE u.state <> 'pending'), 0)
-FROM sync_sessions AS s
-LEFT JOIN (SELECT c.session_id, c.state, c.files, c.bytes
-           FROM sync_sessions AS n JOIN session_counts AS c ON c.session_id = n.id
-           WHERE n.state <> 'ended'
-           UNION ALL
-           SELECT session_id, state, files, bytes FROM counter_deltas
-           WHERE session_id IS NOT NULL) AS u ON u.session_id = s.id
-WHERE s.delivery_id = ANY(%(delivery_ids)s) AND s.state <> 'ended'
-GROUP BY s.id;
+-- Tells how running sessions stand, from the kept sums and rates, as `status` does.
+SELECT n.delivery_id, extract(epoch FROM n.started_at)::float8, n.total, n.uploaded, n.skipped,
+       n.failed, n.bytes, n.files_left, n.bytes_left, n.files_per_second, n.bytes_per_second,
+       coalesce((SELECT max(h.bytes) / 3600.0 FROM hourly_rates AS h
+                 WHERE h.delivery_id = n.delivery_id AND h.result = 'uploaded'
+                   AND h.hour > now() - interval '7 days'), 0)::float8 AS best_bytes_per_second
+FROM running_sessions AS n
+WHERE n.delivery_id = ANY(%(delivery_ids)s);
 
 -- name: vitals_queue
 -- Tells for each delivery how many files are claimed, since when the oldest file waits, and how

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
+from sensordrop.core.progress import SessionProgress
 from sensordrop.core.vitals import DeliveryReading, LedgerReading, SessionReading
 
 STATEMENT_TIMEOUT_MILLISECONDS = 5_000
@@ -52,22 +53,14 @@ class Vitals:
             cursor.execute(query("vitals_successes"), parameters)
             successes = dict(cursor.fetchall())
             cursor.execute(query("vitals_sessions"), parameters)
+            assert cursor.description is not None
+            names = [column.name for column in cursor.description[2:]]
             sessions = {
                 delivery_id: SessionReading(
                     started_at=started_at,
-                    files=int(files),
-                    bytes=int(size_bytes),
-                    finished_files=int(done_files),
-                    finished_bytes=int(done_bytes),
+                    progress=SessionProgress(**dict(zip(names, values, strict=True))),
                 )
-                for (
-                    delivery_id,
-                    started_at,
-                    files,
-                    size_bytes,
-                    done_files,
-                    done_bytes,
-                ) in cursor.fetchall()
+                for delivery_id, started_at, *values in cursor.fetchall()
             }
             cursor.execute(query("vitals_queue"), parameters)
             queues = {row[0]: row[1:] for row in cursor.fetchall()}
