@@ -197,7 +197,8 @@ def test_a_senseless_wish_of_the_store_leaves_our_own_wait(nonsense):
 
 
 dices = st.floats(0, 1, exclude_max=True)
-bases = st.floats(0, 1e6)
+bases = st.floats(0, 1e6).filter(lambda base: base == 0 or base > 1e-300)
+"""Seconds. Numbers so small that halving one loses digits are no times that anybody waits."""
 
 
 @given(st.integers(1, 100_000), bases, st.floats(0, 1e6), dices)
