@@ -1,4 +1,4 @@
-"""What Grafana does to a dashboard's queries before it sends them, for tests: no Grafana runs here.
+"""What Grafana does to a dashboard's queries before it sends them, in tests, which have none.
 
 Variables and macros are put in as Grafana's documentation says: `${name:sqlstring}` becomes quoted
 values with commas, `$name` in PromQL an alternative of escaped values, `All` every option.
