@@ -48,15 +48,16 @@ LEFT JOIN (
            sum(bytes) FILTER (WHERE state = 'failed')::bigint AS failed_bytes
     FROM kept_counts GROUP BY delivery_id
 ) AS k ON k.delivery_id = d.id
+LEFT JOIN (
+    SELECT delivery_id, max(last_at) AS last_at
+    FROM rate_deltas WHERE result IN ('uploaded', 'skipped') AND files > 0 GROUP BY delivery_id
+) AS v ON v.delivery_id = d.id
 CROSS JOIN LATERAL (
-    SELECT max(l.last_at) AS last_success_at
+    SELECT greatest(v.last_at, max(l.last_at)) AS last_success_at
     FROM (VALUES ('uploaded'::upload_state), ('skipped')) AS good (result)
     CROSS JOIN LATERAL (
-        (SELECT last_at FROM hourly_rates
-         WHERE delivery_id = d.id AND result = good.result ORDER BY hour DESC LIMIT 1)
-        UNION ALL
-        (SELECT max(last_at) FROM rate_deltas
-         WHERE delivery_id = d.id AND result = good.result AND files > 0)
+        SELECT last_at FROM hourly_rates
+        WHERE delivery_id = d.id AND result = good.result ORDER BY hour DESC LIMIT 1
     ) AS l
 ) AS u
 WHERE d.retired_at IS NULL OR k.stored > 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,15 @@ from sensordrop.core.season import SeasonScope, open_things
 ALL = SeasonScope()
 
 
-def live(ledger, database):
-    live_through_a_season(ledger, database, fold=False)
+def live(ledger, database, *, fold=False):
+    live_through_a_season(ledger, database, fold=fold)
     return ledger.season(ALL, most_failures=1000)
 
 
 @pytest.mark.parametrize("postgres_major", MAJORS)
-def test_a_season_is_what_a_recount_of_all_rows_says(ledger, database):
-    season = live(ledger, database)
+@pytest.mark.parametrize("fold", [True, False], ids=["folded", "not folded"])
+def test_a_season_is_what_a_recount_of_all_rows_says(ledger, database, fold):
+    season = live(ledger, database, fold=fold)
     recount = Recount(database)
     by_delivery: dict[tuple, dict[str, list]] = {}
     for file in recount.files:
@@ -42,6 +44,13 @@ def test_a_season_is_what_a_recount_of_all_rows_says(ledger, database):
         assert (each.waiting_files, each.waiting_bytes) == (len(pending), sum(pending))
         assert (each.failed_files, each.failed_bytes) == (len(failed), sum(failed))
     assert len(season.standings) == len(by_delivery) == 4, "the retired one stored something"
+    last: dict[tuple, datetime] = {}
+    for file in recount.files:
+        if file["finished_at"] is not None and file["was"] in ("uploaded", "skipped"):
+            key = (file["delivery"], file["bucket"])
+            last[key] = max(file["finished_at"], last.get(key, file["finished_at"]))
+    told = {(each.delivery, each.bucket): each.last_success_at for each in season.standings}
+    assert told == {key: last.get(key) for key in by_delivery}
     days = {
         (cycle.client, cycle.project, cycle.cycle, sensor, day, *told)
         for cycle in season.cycles
