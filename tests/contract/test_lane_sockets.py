@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/key"
         self.connections = 0
         self.hung_up = threading.Event()
+        self.head: list[str] = []
+        self.body = b""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -44,12 +47,14 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
-            while stream.readline():
+            while first := stream.readline():
+                self.head = [first.decode("latin-1")]
                 size = 0
                 while line := stream.readline().strip():
+                    self.head.append(line.decode("latin-1"))
                     name, _, value = line.partition(b":")
                     size = int(value) if name.lower() == b"content-length" else size
-                stream.read(size)
+                self.body = stream.read(size)
                 connection.sendall(self._answer)
                 if self._ends:
                     break
@@ -104,6 +109,21 @@ def test_a_connection_that_ended_while_it_lay_idle_is_replaced_and_keeps_nobody_
                 assert lane.step(0.1) == []
                 steps += 1
             assert steps < 20, "an ended connection woke the lane again and again"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("size", [0, 5, 1024 * 1024, 3 * 1024 * 1024])
+def test_a_body_arrives_as_it_is_and_with_no_header_that_is_not_ours(lane, size):
+    server = Server(PLAIN, ends=False)
+    body = os.urandom(size)
+    try:
+        for _ in range(2):
+            assert put(lane, server, body).status == 200
+            assert server.body == body
+            assert server.head[0].startswith("PUT /key HTTP/1.1")
+            names = {line.partition(":")[0].lower() for line in server.head[1:]}
+            assert names == {"host", "user-agent", "content-length"}
     finally:
         server.close()
 

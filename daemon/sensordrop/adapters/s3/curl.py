@@ -6,6 +6,7 @@ The lane knows nothing of S3: it takes requests that are ready to go and gives a
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -28,11 +29,14 @@ STALL_SECONDS = 60
 """A transfer on which no byte moves for so long is ended."""
 CONNECT_SECONDS = 10
 """Longest wait for a connection, TLS included."""
+AT_ONCE_BYTES = 1024 * 1024
+"""Bodies in memory up to this size are given to libcurl whole, which spares a copy and calls back
+into Python; a limit that comes meanwhile does not hold such a body back any more."""
 LOOK_SECONDS = 0.5
 """How often running requests are looked at: for stalls, and for limits that were set meanwhile."""
 
-_NOT_ADDED = ["Expect:", "Accept:", "Transfer-Encoding:"]
-"""An empty header takes away what libcurl would add by itself."""
+_NOT_ADDED = ["Expect:", "Accept:", "Transfer-Encoding:", "Content-Type:"]
+"""An empty header takes away what libcurl would add by itself; one that is ours stays."""
 
 _EVENTS = {
     pycurl.POLL_NONE: 0,
@@ -173,6 +177,8 @@ class _Running:
     meter: _Meter | None = None
     answered_at: float | None = None
     """When the answer was first seen to have begun, in monotonic seconds."""
+    at_once: bool = False
+    """libcurl has the whole body already."""
 
     def why_ended(self, uploaded_bytes: int, now: float) -> str:
         """Say why the transfer must be ended, or nothing if it may go on."""
@@ -212,7 +218,7 @@ class CurlLane:
         self._closed = False
         self._idle: list[Any] = []
         self._sinks: dict[Any, _Sink] = {}
-        self._manners: dict[Any, tuple[str, str, str]] = {}
+        self._manners: dict[Any, tuple[str, str, str, bool]] = {}
         self._running: dict[Any, _Running] = {}
         self._paused: set[Any] = set()
         self._resume_at = 0.0
@@ -249,13 +255,17 @@ class CurlLane:
             began=time.monotonic(),
         )
         self._running[handle] = running
-        self._set_manner(handle, request)
+        block = _at_once(request)
+        self._set_manner(handle, request, at_once=block is not None)
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(
             pycurl.HTTPHEADER,
             [f"{name}: {value}" for name, value in request.headers.items()] + _NOT_ADDED,
         )
-        if request.body is not None:
+        if block is not None:
+            running.at_once = True
+            handle.setopt(pycurl.POSTFIELDS, block)
+        elif request.body is not None:
             handle.setopt(pycurl.READFUNCTION, request.body.read)
             self._meter_if_limited(handle, running)
             handle.setopt(pycurl.SEEKFUNCTION, _seeker(request.body))
@@ -321,7 +331,7 @@ class CurlLane:
     def _meter_if_limited(self, handle: Any, running: _Running) -> None:
         """Have a body metered from here on. Without a limit, nothing of ours is in its way."""
         throttle = running.request.throttle
-        if throttle is None or running.meter is not None or not throttle.limited:
+        if throttle is None or not throttle.limited or running.meter is not None or running.at_once:
             return
 
         def pause() -> None:
@@ -375,9 +385,9 @@ class CurlLane:
 
     # --- inside ---------------------------------------------------------------------------
 
-    def _set_manner(self, handle: Any, request: HttpRequest) -> None:
+    def _set_manner(self, handle: Any, request: HttpRequest, *, at_once: bool) -> None:
         """Set what seldom differs from one request of a handle to its next."""
-        manner = (request.method, request.ca_file, request.proxy)
+        manner = (request.method, request.ca_file, request.proxy, at_once)
         if self._manners.get(handle) == manner:
             return
         self._manners[handle] = manner
@@ -385,7 +395,11 @@ class CurlLane:
         # An empty proxy also keeps libcurl from asking the environment.
         handle.setopt(pycurl.PROXY, request.proxy)
         handle.setopt(pycurl.NOBODY, request.method == "HEAD")
-        handle.setopt(pycurl.UPLOAD, request.method == "PUT")
+        handle.setopt(pycurl.UPLOAD, request.method == "PUT" and not at_once)
+        if at_once:  # to libcurl a body that it is given whole is a POST's, whatever its name
+            handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+        else:
+            handle.unsetopt(pycurl.CUSTOMREQUEST)
 
     def _close_handle(self, handle: Any) -> None:
         self._manners.pop(handle, None)
@@ -433,6 +447,8 @@ class CurlLane:
         )
         self._tell(running, 0 if trouble else answer.status)
         self._release(handle)
+        if running.at_once:
+            handle.setopt(pycurl.POSTFIELDS, b"")  # or the body would live as long as the handle
         self._idle.append(handle)
         return running.ticket, answer
 
@@ -453,6 +469,17 @@ class CurlLane:
 
 def _timed_out(why: str) -> HttpAnswer:
     return HttpAnswer(status=0, headers={}, body=b"", trouble=(pycurl.E_OPERATION_TIMEDOUT, why))
+
+
+def _at_once(request: HttpRequest) -> bytes | None:
+    """Give a body that libcurl may have whole: one in memory, small, and under no limit now."""
+    body = request.body
+    if not isinstance(body, io.BytesIO) or request.size_bytes > AT_ONCE_BYTES:
+        return None
+    if request.method != "PUT" or (request.throttle is not None and request.throttle.limited):
+        return None
+    block = body.getvalue()
+    return block if body.tell() == 0 and len(block) == request.size_bytes else None
 
 
 def _seeker(body: BinaryIO) -> Any:
