@@ -278,15 +278,16 @@ class OpenedFile:
             return self.size_bytes
         keep = self.size_bytes <= IN_MEMORY_BYTES
         whole = _Hashes(md5=plan.md5)
-        pieces = None if plan.piece_bytes is None else _PieceHashes(plan.piece_bytes, plan.md5)
+        pieces = None if plan.piece_bytes is None else _PieceHashes(whole, plan)
         kept: list[bytes] = []
         length = 0
         for block in self._blocks():
             if stop.is_set():
                 raise InterruptedAttemptError
             length += len(block)
-            whole.update(block)
-            if pieces is not None:
+            if pieces is None:
+                whole.update(block)
+            else:
                 pieces.update(block)
             if keep:
                 kept.append(block)
@@ -354,13 +355,19 @@ class _Hashes:
 
 
 class _PieceHashes:
-    """The same for consecutive pieces of one length, from blocks of any length."""
+    """The same of all bytes and of their consecutive pieces, from blocks of any length.
 
-    def __init__(self, piece_bytes: int, md5: bool) -> None:
-        self._piece_bytes = piece_bytes
-        self._wants_md5 = md5
-        self._current = _Hashes(md5=md5)
-        self._left = piece_bytes
+    Up to its end, the first piece is all that there is: its bytes are hashed once.
+    """
+
+    def __init__(self, whole: _Hashes, plan: DigestPlan) -> None:
+        assert plan.piece_bytes is not None
+        self._piece_bytes = plan.piece_bytes
+        self._wants_md5 = plan.md5
+        self._whole = whole
+        self._current: _Hashes | None = None
+        """Of a piece after the first."""
+        self._left = plan.piece_bytes
         self._sha256s: list[bytes] = []
         self._md5s: list[bytes] = []
 
@@ -368,7 +375,9 @@ class _PieceHashes:
         view = memoryview(block)
         while view:
             now = view[: self._left]
-            self._current.update(now)
+            self._whole.update(now)
+            if self._current is not None:
+                self._current.update(now)
             self._left -= len(now)
             view = view[len(now) :]
             if not self._left:
@@ -380,7 +389,7 @@ class _PieceHashes:
         return Pieces(piece_bytes=self._piece_bytes, sha256s=self._sha256s, md5s=self._md5s)
 
     def _end_piece(self) -> None:
-        sha256, md5 = self._current.digests()
+        sha256, md5 = (self._current or self._whole).digests()
         self._sha256s.append(sha256)
         if md5 is not None:
             self._md5s.append(md5)
