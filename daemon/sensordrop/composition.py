@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,7 @@ from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.model import Doubt, DoubtKind
 from sensordrop.core.selection import Selection
 from sensordrop.core.tally import StationTally
+from sensordrop.core.timetable import Rate
 from sensordrop.core.vitals import ConfigurationInForce, DiskSpace
 from sensordrop.engine.auditor import Auditor
 from sensordrop.engine.controls import ControlDesk
@@ -58,12 +60,14 @@ from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
 from sensordrop.engine.workers import Pool
 from sensordrop.ports import (
+    Clock,
     DeliveryBinding,
     EnrollRules,
     Finder,
     Registration,
     StopFlag,
     Throttle,
+    Turn,
 )
 from sensordrop.version import VERSION
 
@@ -265,6 +269,38 @@ def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
     if config.use_find and shutil.which("find"):
         return FindFinder
     return WalkFinder
+
+
+class ConfiguredThrottle:
+    """A delivery's limits in a program of its own, as `ports.Throttle`: those of the configuration
+    at this time of day. Nobody has to look at the clock beside it.
+    """
+
+    def __init__(self, config: DeliveryConfig, daemon: DaemonConfig, clock: Clock) -> None:
+        zone = local_zone()
+        self._clock = clock
+        self._name = config.name
+        self._station = limit_of(daemon.bandwidth, zone)
+        self._own = limit_of(config.bandwidth, zone)
+        self._throttles = Throttles(clock)
+        self._throttle = self._throttles.of(config.name)
+        self._lock = threading.Lock()
+        self._rates: tuple[Rate, Rate] = (None, None)
+
+    @property
+    def limited(self) -> bool:
+        """See `ports.Throttle.limited`."""
+        now = self._clock.now()
+        with self._lock:
+            rates = self._station.rate(now), self._own.rate(now)
+            if rates != self._rates:
+                self._rates = rates
+                self._throttles.set_rates(rates[0], {self._name: rates[1]})
+        return self._throttle.limited
+
+    def turn(self) -> Turn:
+        """See `ports.Throttle.turn`."""
+        return self._throttle.turn()
 
 
 def collect_seldom() -> None:

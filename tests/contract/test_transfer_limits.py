@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import certifi
 import pytest
@@ -17,7 +19,12 @@ from s3_servers import BUCKET, FileContent, S3Server, running
 
 from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.s3 import S3Destination, S3Settings
+from sensordrop.adapters.s3.body import Piece, PieceBody
+from sensordrop.adapters.s3.bucket import Bucket
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
+from sensordrop.adapters.s3.options import options_for
+from sensordrop.composition import ConfiguredThrottle
+from sensordrop.config import DaemonConfig, DeliveryConfig
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.lifecycle import Stored
 from sensordrop.engine.throttle import Throttles
@@ -380,3 +387,71 @@ def test_boto3_transfers_share_the_limit_and_end_within_a_second_when_told(
         thread.join(PATIENCE_SECONDS)
     assert [kind for _, kind in ended] == [InterruptedAttemptError] * 4
     assert max(at for at, _ in ended) - stopped < 5.0
+
+
+@pytest.mark.parametrize(("connect", "stall"), [(60.0, 1.0), (1.0, 4.0)])
+def test_boto3_waits_as_long_as_a_stall_may_last_whatever_connecting_may(tmp_path, connect, stall):
+    path = tmp_path / "recording"
+    path.write_bytes(os.urandom(8 * MIB))
+    content = FileContent(path)
+    with silent_server(reads=False) as url:
+        settings = replace(
+            settings_at(url, engine="boto3"),
+            connect_timeout_seconds=connect,
+            read_timeout_seconds=stall,
+        )
+        bucket = Bucket(settings)
+        piece = Piece(start=0, size_bytes=content.size_bytes, md5=b"", sha256=content.sha256)
+        options = options_for(settings, "C1/a.wav", content.sha256)
+        began = time.monotonic()
+        with content.open() as file:
+            body = PieceBody(file, piece, what="it", stop=GO_ON)
+            with pytest.raises(FailureError) as raised:
+                bucket.put("C1/a.wav", body, piece, options)
+        seconds = time.monotonic() - began
+    assert raised.value.failure.error_class == "timeout"
+    assert stall * 0.75 < seconds < 45.0, "it is the stall's time, and not the connection's"
+
+
+@pytest.mark.parametrize("engine", ["curl", "boto3"])
+def test_what_is_read_back_falls_under_the_limit_too(server, throttles, tmp_path, engine):
+    path = tmp_path / "recording"
+    path.write_bytes(os.urandom(3 * MIB))
+    content = FileContent(path)
+    throttle = throttles.of("north")
+    destination = S3Destination(server.settings(engine=engine), throttle=throttle)
+    key = f"C1/back-{engine}.wav"
+    destination.store(content, key, GO_ON)
+    throttles.set_rates(None, {"north": MIB})
+    began = time.monotonic()
+    assert destination.read_back(key, GO_ON) == (content.sha256, 3 * MIB)
+    assert time.monotonic() - began >= 2.0, "the bytes alone take three seconds"
+    throttles.set_rates(None, {"north": 1})
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(InterruptedAttemptError):
+        destination.read_back(key, stop)
+
+
+class WallClock(SystemClock):
+    """The system's clock, but for the time of day."""
+
+    def __init__(self, hour: int) -> None:
+        self.hour = hour
+
+    def now(self) -> datetime:
+        return datetime(2026, 6, 1, self.hour, tzinfo=UTC)
+
+
+def test_a_program_of_its_own_keeps_to_the_configured_timetable(tmp_path):
+    clock = WallClock(12)
+    config = DeliveryConfig.model_validate(
+        {"name": "north", "local_directory": str(tmp_path), "bucket_name": "birds", "s3_prefix": "C1",
+         "bandwidth": "20:00-06:00 full, else 10 KiB/s UTC"}
+    )  # fmt: skip
+    throttle = ConfiguredThrottle(config, DaemonConfig(), clock)
+    assert throttle.limited
+    clock.hour = 22
+    assert not throttle.limited
+    station = DaemonConfig.model_validate({"bandwidth": "1 MiB/s"})
+    assert ConfiguredThrottle(config, station, clock).limited

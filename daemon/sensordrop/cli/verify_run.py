@@ -15,7 +15,7 @@ from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.local_s3 import LocalS3
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.cli.place import Place, find_place, ledger_at, place_of
-from sensordrop.composition import binding_of, make_delivery
+from sensordrop.composition import ConfiguredThrottle, binding_of, make_delivery
 from sensordrop.config import ConfigurationError, DeliveryConfig
 from sensordrop.config.problem import did_you_mean
 from sensordrop.core.verification import DeliveryReport
@@ -98,7 +98,9 @@ class VerifyRun:
         wanted = (binding.endpoint_url or "", binding.bucket_name, binding.s3_prefix)
         if (target.endpoint_url, target.bucket_name, target.s3_prefix) != wanted:
             return None
-        return make_delivery(config, target.delivery_id, self._store)
+        # What is read back comes over the same line as what the daemon sends.
+        throttle = ConfiguredThrottle(config, place.config, SystemClock())
+        return make_delivery(config, target.delivery_id, self._store, throttle=throttle)
 
 
 def _targets(

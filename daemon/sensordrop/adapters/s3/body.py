@@ -112,17 +112,10 @@ class PieceBody:
 
     def _let_through(self, wanted: int) -> int:
         """Wait until some bytes may go out, and give how many."""
-        if wanted == 0 or self._throttle is None or not self._throttle.limited:
-            return wanted
-        turn = self._throttle.turn()
         try:
-            while not (allowed := turn.take(wanted)):
-                if self._stop.is_set():
-                    self._break(InterruptedAttemptError())
-                time.sleep(turn.wait_seconds())
-        finally:
-            turn.leave()
-        return allowed
+            return let_through(self._throttle, wanted, self._stop)
+        except InterruptedAttemptError as stopped:
+            self._break(stopped)
 
     def _block(self, wanted: int) -> bytes:
         if wanted == 0:
@@ -167,6 +160,24 @@ class opened:  # noqa: N801 — used like a function
         traceback: TracebackType | None,
     ) -> bool | None:
         return self._manager.__exit__(kind, error, traceback)
+
+
+def let_through(throttle: Throttle | None, wanted: int, stop: StopFlag) -> int:
+    """Wait until some bytes may go over the line, and give how many.
+
+    Raises InterruptedAttemptError when `stop` is set meanwhile.
+    """
+    if wanted == 0 or throttle is None or not throttle.limited:
+        return wanted
+    turn = throttle.turn()
+    try:
+        while not (allowed := turn.take(wanted)):
+            if stop.is_set():
+                raise InterruptedAttemptError
+            time.sleep(turn.wait_seconds())
+    finally:
+        turn.leave()
+    return allowed
 
 
 def read_exactly(file: BinaryIO, amount: int) -> bytes:

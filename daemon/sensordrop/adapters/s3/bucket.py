@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from sensordrop.adapters.s3.body import BLOCK_BYTES, Piece, PieceBody
+from sensordrop.adapters.s3.body import BLOCK_BYTES, Piece, PieceBody, let_through
 from sensordrop.adapters.s3.client import S3Settings, is_amazon, make_client, make_session, shown
 from sensordrop.adapters.s3.digests import Answer, bare_etag, in_base64
 from sensordrop.adapters.s3.failures import (
@@ -165,7 +165,8 @@ class Bucket:
     def read_back(self, object_key: str, stop: StopFlag) -> tuple[bytes, int] | None:
         """Download an object; give its SHA-256 and size. None if it is archived out of reach.
 
-        Memory is bounded. Raises InterruptedAttemptError too.
+        It falls under the same limits as what is sent. Memory is bounded. Raises
+        InterruptedAttemptError too.
         """
         sha256 = hashlib.sha256()
         size_bytes = 0
@@ -179,7 +180,7 @@ class Bucket:
             with closing(answer["Body"]) as body:
                 # Without a length it could go on for ever; S3 always gives one.
                 needed(answer, "ContentLength", self.tried("reading back", object_key))
-                for block in body.iter_chunks(BLOCK_BYTES):
+                while block := body.read(let_through(self.throttle, BLOCK_BYTES, stop)):
                     if stop.is_set():
                         raise InterruptedAttemptError
                     sha256.update(block)

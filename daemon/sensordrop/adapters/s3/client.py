@@ -152,6 +152,7 @@ def _client(
     # The library has no limit of its own, and no other place where one could be set.
     endpoint: Any = made._endpoint  # type: ignore[attr-defined]  # noqa: SLF001
     stall_seconds = timeout_seconds or settings.read_timeout_seconds
+    _make_patient(endpoint.http_session, stall_seconds)
     endpoint.http_session = EndingAnswers(endpoint.http_session, stall_seconds)
     made.meta.events.register_last("before-parameter-build.s3", _not_redirected)
     return made
@@ -165,6 +166,33 @@ def _not_redirected(model: Any, context: dict[str, Any], **_: object) -> None:
     """
     if model.name == "HeadBucket":
         context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _make_patient(session: Any, seconds: float) -> None:
+    """Give every connection the time-out of reading from when it is made.
+
+    The library sends the whole body under the time-out of connecting, which is a short one, or a
+    long one where stalls are to be noticed soon. It has no setting for that.
+    """
+    pools = session._pool_classes_by_scheme  # noqa: SLF001 — there is no public way to its sockets
+    for scheme, pool in list(pools.items()):
+        made_by = pool.ConnectionCls
+
+        class Connection(made_by):  # type: ignore[misc,valid-type]
+            def connect(self) -> None:
+                super().connect()
+                self._begin()
+
+            def request(self, *words: Any, **named: Any) -> Any:
+                if self.sock is not None:
+                    self._begin()
+                return super().request(*words, **named)
+
+            def _begin(self) -> None:
+                self.timeout = seconds
+                self.sock.settimeout(seconds)
+
+        pools[scheme] = type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 def _addressing_style(settings: S3Settings, endpoint_url: str | None) -> Any:
