@@ -381,6 +381,8 @@ class Uploader:
         del self._commits[: len(batch)]
         if held < len(batch):
             _log.warning("claims_lost", outcomes=len(batch) - held)
+            # Who took these took the others too: what is not begun must not be sent in vain.
+            self._give_back_ready()
         if any(isinstance(c.action, GiveBack | Retry) for c in batch):
             self._poll_at = 0.0
 

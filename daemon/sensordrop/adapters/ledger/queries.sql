@@ -1,6 +1,11 @@
 -- All SQL of the ledger, each query under its name with a sentence on what it is for.
 -- Parameters are psycopg's %(name)s. Times are the database's own unless a name says otherwise.
 
+-- name: hold_registrations
+-- Lets one program register at a time, until this transaction ends: two that make the same new
+-- delivery at once would be in each other's way, and the second one would fail.
+SELECT pg_advisory_xact_lock(hashtext('sensordrop.register'));
+
 -- name: upsert_station
 -- Gives the station's id, and makes its row at the first start.
 INSERT INTO stations (name) VALUES (%(name)s)

@@ -43,6 +43,7 @@ class Registry:
     ) -> Registration:
         """Write this program and its deliveries down; see `ports.Ledger.register`."""
         with self._connections.transaction() as cursor:
+            cursor.execute(query("hold_registrations"))
             station_id = _one(cursor, "upsert_station", name=station)
             cursor.execute(query("predecessors"), {"instance": str(instance)})
             predecessors = [row[0] for row in cursor.fetchall()]
