@@ -484,3 +484,20 @@ def test_any_file_gives_a_configuration_or_its_mistakes(folder, content):
 )
 def test_any_environment_gives_a_configuration_or_its_mistakes(environ):
     assert all(str(problem).isprintable() for problem in mistakes(None, environ=environ))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    document=st.dictionaries(
+        st.sampled_from(["local_directory", "bucket_name", "max_workers", "tags", "watch", "nmae"])
+        | st.text(min_size=1, max_size=8),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+        max_size=5,
+    )
+)
+def test_every_refusal_names_the_file_and_what_can_be_named_of_the_key(folder, document):
+    (folder / "conf.d" / "a.json").write_text(json.dumps(document))
+    for problem in mistakes(folder):
+        assert problem.file == "conf.d/a.json"
+        assert problem.key or problem.code is ProblemCode.SYNTAX, problem
+        assert str(problem).startswith("conf.d/a.json: ")
