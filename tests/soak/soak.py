@@ -148,13 +148,12 @@ class Soak:
             seen=self._seen,
             trouble=self._daemon.trouble,
         )
-        damaged = {path.removeprefix(f"/{BUCKET}/") for path in self._proxy.damaged}
         say(
             f"{len(evidence.disk):,} files on the disk, {len(evidence.objects):,} objects,"
             f" {len(evidence.rows):,} rows, {len(evidence.sessions):,} sessions;"
             f" the verbs ended with {dict(self._daemon.outcomes)}"
         )
-        return judge(self._record.truth(PREFIXES, damaged), evidence)
+        return judge(self._record.truth(PREFIXES, self._damaged()), evidence)
 
     def faults(self) -> dict[str, int]:
         """Count what befell everybody, by kind."""
@@ -232,7 +231,7 @@ class Soak:
     def _is_well(self, since: Any) -> bool:
         """Tell whether nothing waits, as one look at the ledger shows it."""
         rows = ledger_says(self._postgres.dsn, WAITING)
-        hopeless = self._record.truth({}, set()).hopeless
+        hopeless = self._hopeless()
         if any(
             row["state"] == "pending" or (row["name"], bytes(row["path_bytes"])) not in hopeless
             for row in rows
@@ -248,6 +247,13 @@ class Soak:
             for row in ledger_says(self._postgres.dsn, DELIVERIES)
         )
 
+    def _hopeless(self) -> set[tuple[str, bytes]]:
+        truth = self._record.truth(PREFIXES, self._damaged())
+        return {*truth.hopeless, *truth.spoiled}
+
+    def _damaged(self) -> set[str]:
+        return {path.removeprefix(f"/{BUCKET}/") for path in self._proxy.damaged}
+
     def _failed(self) -> list[tuple[str, bytes]]:
         """Name the files that are failed and should not be."""
         rows = ledger_says(
@@ -255,7 +261,7 @@ class Soak:
             "SELECT d.name, f.path_bytes FROM file_uploads f JOIN deliveries d"
             " ON d.id = f.delivery_id WHERE f.is_current AND f.state = 'failed'",
         )
-        hopeless = self._record.truth({}, set()).hopeless
+        hopeless = self._hopeless()
         found = [(row["name"], bytes(row["path_bytes"])) for row in rows]
         return [each for each in found if each not in hopeless]
 

@@ -44,6 +44,9 @@ class Truth:
     """Files that were written again in place: bytes in between may have been sent, unclaimed."""
     damaged: AbstractSet[str] = frozenset()
     """Keys under which the way to the store put damaged bytes."""
+    spoiled: AbstractSet[Path] = frozenset()
+    """Files under whose second key, that of the copy, damaged bytes lie: where the first is taken
+    as well, they are quarantined, because nothing is ever written over."""
     foreign: Mapping[str, str] = field(default_factory=dict)
     """What others had put into the bucket."""
 
@@ -273,6 +276,9 @@ def _of_files(truth: Truth, evidence: Evidence) -> Iterable[Finding]:
         if path in truth.hopeless:
             if row is None or row["state"] != "failed" or row["id"] not in evidence.reasons:
                 yield Finding(verdict="stuck", words=f"{name} is not quarantined with a reason")
+            continue
+        quarantined = row is not None and row["state"] == "failed" and row["id"] in evidence.reasons
+        if path in truth.spoiled and quarantined:
             continue
         keys = keys_of(truth.prefixes[path[0]], path[1], digest)
         if digest not in (evidence.objects.get(key) for key in keys):

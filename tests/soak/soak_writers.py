@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import random
+import re
 import shutil
 import threading
 import time
@@ -27,6 +28,8 @@ PART_BYTES = 5 * 1024 * 1024
 """The threshold of parts that the soak's deliveries are given."""
 PIECE_BYTES = 16 * 1024
 LONG_AGO_SECONDS = 30 * 24 * 3600
+COPY_MARK = re.compile(r"~[0-9a-f]{16}(?=(\.[^./]*)?$)")
+"""What the key of a copy has more than the file's own."""
 ODD_NAMES = (  # all that moto can keep: one with a line feed it answers with 404
     b"\x07bell\rreturn.wav",
     b"\x1b[31mred\x1b[0m.wav",
@@ -79,6 +82,7 @@ class Record:
             self.done[kind] += 1
 
     def truth(self, prefixes: dict[str, str], damaged: set[str]) -> Truth:
+        spoiled = {COPY_MARK.sub("", key) for key in damaged if COPY_MARK.search(key)}
         with self._lock:
             return Truth(
                 prefixes=prefixes,
@@ -88,6 +92,11 @@ class Record:
                 rewritten=frozenset(self._rewritten),
                 foreign=dict(self._foreign),
                 damaged=frozenset(damaged),
+                spoiled=frozenset(
+                    path
+                    for path in self._versions
+                    if path[0] in prefixes and keys_of(prefixes[path[0]], path[1], "")[0] in spoiled
+                ),
             )
 
 

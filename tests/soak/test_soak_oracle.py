@@ -106,3 +106,16 @@ def test_a_file_that_was_stored_and_taken_away_before_anybody_was_told_is_no_fin
     assert judge(truth, evidence) == []
     still_there = replace(evidence, disk=WELL.disk | {gone: A})
     assert counted(judge(truth, still_there))["lost"] > 0
+
+
+def test_a_file_for_which_no_key_is_left_may_be_quarantined_with_a_reason_only():
+    truth = replace(TRUTH, spoiled={FILE})
+    evidence = replace(
+        WELL,
+        rows=[FAILED, ROW | {"state": "failed", "object_key": None, "sha256": None}],
+        objects={"C1/theirs.wav": OTHER, "C1/s1/1.wav": A},
+        reasons={2, 3},
+    )
+    assert counted(judge(truth, evidence))["stuck"] == 0
+    assert counted(judge(truth, replace(evidence, reasons={3})))["stuck"] > 0
+    assert counted(judge(TRUTH, evidence))["stuck"] > 0
