@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
-.PHONY: help setup demo lint format dashboards test test-browser test-ceph test-metrics test-scale soak bench lock clean
+.PHONY: help setup demo lint format dashboards test test-browser test-ceph test-metrics test-scale soak mutation bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 soak: setup ## Break everything for MINUTES=5, by SEED; SABOTAGE=lose|alter|double|stick must fail; KEEP=1.
 	@MINUTES="$(MINUTES)" SEED="$(SEED)" SABOTAGE="$(SABOTAGE)" KEEP="$(KEEP)" $(BIN)/python -u tests/soak/soak.py
 
+mutation: setup ## Change the rules in core/ and see that a unit test notices; ONLY=lifecycle,keys.
+	@ONLY="$(ONLY)" $(BIN)/python -u tests/mutation/mutate.py
+
 bench: setup ## Measure against s5cmd and others; ONLY=small,idle, QUICK=1, ROUNDS=5, BENCH_WORK=/fast/disk.
 	ONLY="$(ONLY)" QUICK="$(QUICK)" ROUNDS="$(ROUNDS)" BENCH_WORK="$(BENCH_WORK)" $(BIN)/python -u bench/run.py
 
@@ -74,5 +77,5 @@ lock: setup ## Choose the newest allowed versions anew and pin them.
 	  setup.cfg packaging/requirements/build.in -o $(LOCK)
 
 clean: ## Remove what the other targets made, except the demo's folder.
-	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench .mutation build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

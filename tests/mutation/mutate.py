@@ -1,0 +1,177 @@
+"""`make mutation`: changes the rules in core/ in small ways, and sees that a unit test notices each.
+
+A change that no test notices (a survivor) is a rule that nobody holds. Every survivor is listed in
+survivors.txt beside this file with the reason why it may live, or it ends the run red. ONLY names
+modules, divided by commas. The code is changed in a copy; .mutation/ keeps copy and tools.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+WORK = ROOT / ".mutation"
+TOOLS = WORK / "tools"
+COPY = WORK / "copy"
+SURVIVORS = HERE / "survivors.txt"
+TESTS: Mapping[str, Sequence[str]] = {
+    "breaker": ("test_breaker.py",),
+    "failure": ("test_failure.py", "test_lifecycle.py", "test_breaker.py"),
+    "keys": ("test_keys.py",),
+    "lifecycle": ("test_lifecycle.py",),
+    "session": ("test_session.py",),
+    "settle": ("test_settle.py",),
+}
+"""The modules of core/ that are changed, and the unit tests that are asked about each."""
+TIMEOUT_SECONDS = 120
+"""A change that makes a loop endless is noticed by this."""
+CONFIGURATION = """
+[cosmic-ray]
+module-path = "daemon/sensordrop/core/{module}.py"
+timeout = {timeout}.0
+excluded-modules = []
+test-command = "{python} -m pytest -x -q -p no:cacheprovider {tests}"
+[cosmic-ray.distributor]
+name = "local"
+[cosmic-ray.filters.operators-filter]
+exclude-operators = ["core/ReplaceBinaryOperator_BitOr_.*"]
+"""
+"""In core/ a bar stands between types only, and those are never computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survivor:
+    """A change that no test noticed: where, which operator, and the lines that it made."""
+
+    module: str
+    operator: str
+    diff: tuple[str, ...]
+
+    @property
+    def is_of_a_rule(self) -> bool:
+        """Tell whether what runs was changed, not how a class or a function is declared: that is
+        held by mypy, which no test of this run asks.
+        """
+        return not any(line.startswith(("- @dataclass", "- def ")) for line in self.diff)
+
+    @property
+    def name(self) -> str:
+        """Name it by what it changes, so that the name outlives changes elsewhere."""
+        return f"{self.module}: {' '.join(self.diff)}"
+
+
+def install() -> None:
+    """Make the tools' virtual environment, which sees that of the project."""
+    if (TOOLS / "bin" / "cosmic-ray").exists():
+        return
+    venv.create(TOOLS, with_pip=True)
+    subprocess.run(
+        [TOOLS / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes",
+         "-r", HERE / "tools.txt"],
+        check=True,
+    )  # fmt: skip
+
+
+def copy() -> None:
+    """Copy what is changed and what asks about it."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    for folder in ("daemon", "tests"):
+        shutil.copytree(ROOT / folder, COPY / folder, symlinks=True)
+    for each in ("sql", "docs"):
+        (COPY / each).symlink_to(ROOT / each)
+    shutil.copy(ROOT / "setup.cfg", COPY)
+
+
+def cosmic_ray(*arguments: str) -> str:
+    done = subprocess.run(
+        ["nice", "-n", "10", str(TOOLS / "bin" / "cosmic-ray"), *arguments],
+        cwd=COPY,
+        env=os.environ | {"PYTHONPATH": str(COPY / "daemon"), "CI": "true"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.stdout
+
+
+def survivors_of(module: str) -> tuple[int, list[Survivor]]:
+    """Change a module in every way; give the number of changes, and those nobody noticed."""
+    tests = " ".join(f"tests/unit/{name}" for name in TESTS[module])
+    configuration = COPY / f"{module}.toml"
+    configuration.write_text(
+        CONFIGURATION.format(
+            module=module, tests=tests, python=sys.executable, timeout=TIMEOUT_SECONDS
+        )
+    )
+    session = COPY / f"{module}.sqlite"
+    cosmic_ray("init", configuration.name, session.name)
+    subprocess.run(
+        [TOOLS / "bin" / "cr-filter-operators", session.name, configuration.name],
+        cwd=COPY,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    cosmic_ray("exec", configuration.name, session.name)
+    every = [*_outcomes(module, cosmic_ray("dump", session.name))]
+    found = [(outcome, each) for outcome, each in every if each.is_of_a_rule]
+    return len(found), [each for outcome, each in found if outcome == "survived"]
+
+
+def _outcomes(module: str, dump: str) -> Iterator[tuple[str, Survivor]]:
+    for line in dump.splitlines():
+        work, result = json.loads(line)
+        if result is None or result["test_outcome"] is None:
+            continue  # what the filter left out
+        (mutation,) = work["mutations"]
+        changed = [
+            text for text in (result["diff"] or "").splitlines() if re.match(r"[+-](?![+-])", text)
+        ]
+        yield (
+            result["test_outcome"],
+            Survivor(
+                module=module,
+                operator=mutation["operator_name"],
+                diff=tuple(f"{text[0]} {text[1:].strip()}" for text in changed),
+            ),
+        )
+
+
+def excused() -> set[str]:
+    """Read the survivors that may live. Lines that begin with # say why."""
+    lines = SURVIVORS.read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def main() -> int:
+    """Change every module, and tell what nobody noticed."""
+    chosen = [name for name in os.environ.get("ONLY", "").split(",") if name] or list(TESTS)
+    install()
+    copy()
+    allowed = excused()
+    strangers = 0
+    for module in chosen:
+        number, survivors = survivors_of(module)
+        unknown = [each for each in survivors if each.name not in allowed]
+        strangers += len(unknown)
+        sys.stdout.write(
+            f"core/{module}.py: {number} changes, {number - len(survivors)} noticed, "
+            f"{len(survivors) - len(unknown)} explained, {len(unknown)} not noticed\n"
+        )
+        for each in unknown:
+            sys.stdout.write(f"{each.name}\n")
+        sys.stdout.flush()
+    return 1 if strangers else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
