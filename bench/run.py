@@ -24,6 +24,7 @@ import peers
 import scrapes
 import sweeps
 import uploads
+import views
 import watching
 from costs import ProgramFailedError
 from figures import Row, as_json, between_markers, in_order, markdown, merged
@@ -50,8 +51,9 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "moved": watching.moved,
     "idle": watching.idle,
     "scrape": scrapes.scrape,
+    "views": views.views,
 }
-WITHOUT_SINK = ("stored", "sweeps", "scrape")
+WITHOUT_SINK = ("stored", "sweeps", "scrape", "views")
 """Groups that need no nginx."""
 
 

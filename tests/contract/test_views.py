@@ -400,6 +400,27 @@ def day_ledger(ledger):
         yield cursor.connection
 
 
+DIGITS = ["19990815", "20240815", "20240830", "20240230", "1999", "08", "10102408", "2024", "15"]
+TAILS = ["_091156.WAV", "_091157.WAV", "_999999.wav", "_091156123.WAV", "_0911561.WAV", ".WAV",
+         "_091156.flac", "T091156.982.wav", "_091156.mp3", ".TXT"]  # fmt: skip
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_files_that_go_on_the_books_together_keep_their_own_days(ledger, database, seed):
+    dice = random.Random(seed)
+    heads = ["", "SITE_", "950349_", "S/", "20240101_000000_", "2024-", "x1"]
+    rows = {
+        f"A/{dice.choice(heads)}{dice.choice(['', dice.choice(DIGITS) + dice.choice('_-. ')])}"
+        f"{dice.choice(DIGITS)}{dice.choice(TAILS)}".encode(): dice.choice([OLD, OLD - 3 * 10**16])
+        for _ in range(600)
+    }
+    delivery = register(ledger, binding()).delivery_ids["north"]
+    sweep(ledger, delivery, *(row(path, mtime=mtime) for path, mtime in rows.items()))
+    ledger.fold_counters()
+    Recount(database).assert_told(database)
+
+
 # --- many at once -------------------------------------------------------------------------
 
 WAYS = [stored, found, beside, broken, again, still_written, same_bytes]

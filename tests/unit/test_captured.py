@@ -34,6 +34,7 @@ NAMES = [
     ("5B07C752.WAV", date(2018, 5, 25)),
     ("00000000.WAV", date(1970, 1, 1)),
     ("S/5b07c752.wav", date(2018, 5, 25)),
+    ("SITE_20240101_000000_20240815_091156.wav", date(2024, 1, 1)),  # the first counts
     # No time is told, so the modification time counts.
     ("DCIM/100RECNX/IMG_0001.JPG", BY_MTIME),
     ("100EK113/EK000001.JPG", BY_MTIME),
@@ -47,8 +48,7 @@ NAMES = [
     ("20230229_091156.WAV", BY_MTIME),
     ("20241301_091156.WAV", BY_MTIME),
     ("20240800_091156.WAV", BY_MTIME),
-    ("20240815_291156.WAV", BY_MTIME),
-    ("20240815_096156.WAV", BY_MTIME),
+    ("20240815_999999.WAV", date(2024, 8, 15)),  # the time of day is not judged
     ("120240815_091156.WAV", BY_MTIME),
     ("20240815_0911561.WAV", BY_MTIME),
     ("10660815_091156.WAV", BY_MTIME),

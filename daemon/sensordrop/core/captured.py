@@ -18,10 +18,11 @@ YEARS = range(1970, 2100)
 
 _TIME = re.compile(
     r"(?:^|[^0-9])([12][0-9]{3})[-._]?([01][0-9])[-._]?([0-3][0-9])[-_$T .]?"
-    r"([0-2][0-9])[-._:]?[0-5][0-9][-._:]?[0-5][0-9](?:[0-9]{3})?(?:[^0-9]|\Z)"
+    r"[0-9]{2}[-._:]?[0-9]{2}[-._:]?[0-9]{2}(?:[0-9]{3})?(?:[^0-9]|\Z)"
 )
 """Year, month, day, hour, minute, second with few or no signs between them, perhaps followed by
-milliseconds, and no other digits around: 20250909_092000, 20240815T091156, 2024-08-15_09-11-56."""
+milliseconds, and no other digits around: 20250909_092000, 20240815T091156, 2024-08-15_09-11-56.
+The time of day is not judged, so that files that differ in it only are of the same day."""
 
 _HEXADECIMAL = re.compile(
     r"((?:0000|5[89A-Fa-f][0-9A-Fa-f]{2}|[67][0-9A-Fa-f]{3})[0-9A-Fa-f]{4})[.][Ww][Aa][Vv]\Z"
@@ -38,8 +39,8 @@ def captured_day(path: str, mtime_ns: int) -> date:
     """
     name = path.rpartition("/")[2]
     if found := _TIME.search(name):
-        year, month, day, hour = (int(part) for part in found.groups())
-        if year in YEARS and hour < 24:
+        year, month, day = (int(part) for part in found.groups())
+        if year in YEARS:
             try:
                 return date(year, month, day)
             except ValueError:  # there is no such day
