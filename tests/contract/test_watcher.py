@@ -213,6 +213,32 @@ def test_a_copied_tree_of_nested_folders_is_seen_whole(sink, drop, tmp_path, _at
     assert sink.doubts == []
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """Give a folder that is removed whatever is in it: Python's own removal recurses."""
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", folder, tmp_path / "aside"], check=True)
+
+
+def test_a_thousand_folders_in_each_other_are_watched(watcher, sink, deep, tmp_path):
+    # Whether they are made, are there, or are moved: none of it may recurse.
+    watcher.watch("d", str(deep))
+    deepest = deep.joinpath(*["d"] * 1_000)
+    subprocess.run(["mkdir", "-p", deepest], check=True)
+    path = b"d/" * 1_000
+    (deepest / "made").write_bytes(b"")
+    sink.wait(lambda: path + b"made" in sink.paths())
+    watcher.watch("d", str(deep))
+    (deepest / "there").write_bytes(b"")
+    sink.wait_for(path + b"there")
+    (deep / "d").rename(tmp_path / "aside")
+    (tmp_path / "aside").rename(deep / "d")
+    sink.wait_for_doubt(DoubtKind.FOLDERS_MOVED)
+    assert watcher.watching("d")
+
+
 def test_making_folders_raises_no_doubt(watched, sink, drop):
     (drop / "a" / "b" / "c").mkdir(parents=True)
     (drop / "a" / "b" / "c" / "file").write_bytes(b"")
@@ -626,6 +652,24 @@ for count, folder in ((1, drop / "card"), (3, drop)):
     assert sink.kinds_of_doubt() == [DoubtKind.MOUNTS_CHANGED] * (count + 1), sink.doubts
     (folder / f"under it {count}").write_bytes(b"")
     sink.wait(lambda: any(hint.path.endswith(b"under it %d" % count) for hint in sink.hints))
+watcher.close()
+"""
+    run_in(["-Urm"], drop, script)
+
+
+def test_a_remount_that_is_read_only_changes_nothing(drop):
+    script = """
+subprocess.run(["mount", "-t", "tmpfs", "none", drop], check=True)
+watcher = InotifyWatcher(sink, canary_seconds=0.0)
+watcher.watch("d", str(drop))
+barrier(sink, drop)
+subprocess.run(["mount", "-o", "remount,ro", drop], check=True)
+until(lambda: watcher.check("d") or watcher.canary_age_seconds("d") is not None)
+assert sink.doubts == [], sink.doubts
+subprocess.run(["mount", "-o", "remount,rw", drop], check=True)
+watcher.check("d")
+barrier(sink, drop, "barrier 2")
+assert sink.doubts == [], sink.doubts
 watcher.close()
 """
     run_in(["-Urm"], drop, script)

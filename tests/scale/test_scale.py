@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +26,15 @@ sys.path[:0] = [str(TESTS / "contract"), str(TESTS / "e2e")]
 from daemon import RunningDaemon, Station, embedded_processes, sha256  # noqa: E402
 from s3_servers import RcloneServer, closed_port  # noqa: E402
 
+from sensordrop.adapters.finder import FindFinder, WalkFinder  # noqa: E402
+
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 
 FOLDERS = 300
 MANY = 300_000
 FEW = MANY // 10
 UPLOADED = 20_000
+ONE_FOLDER = 100_000
 STORED = {"uploaded", "skipped"}
 WAIT_SECONDS = 600.0
 MOST_GROWTH = 1.3
@@ -258,3 +262,15 @@ def assert_all_stored(bucket: Path, digests: dict[str, str]) -> None:
     }
     assert len(found) == len(digests)
     assert found == digests
+
+
+@pytest.mark.parametrize("make_finder", [FindFinder, WalkFinder], ids=["find", "walk"])
+def test_a_hundred_thousand_files_in_one_folder_are_listed(place, make_finder):
+    for number in range(ONE_FOLDER):
+        os.close(os.open(place / f"{number:040}.wav", os.O_CREAT | os.O_WRONLY))
+    finder = make_finder()
+    found = sum(
+        chunk.entries for chunk in finder.list(str(place), threading.Event(), lambda _: None)
+    )
+    assert finder.report.complete, finder.report.problem
+    assert found == finder.report.files == ONE_FOLDER

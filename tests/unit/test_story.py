@@ -57,6 +57,8 @@ def told(story: FileStory, disk: OnDisk = HERE) -> tuple[str, list[str]]:
 
 WAITING = {"next_at": NOW + timedelta(hours=1), "failures": [FAILURE]}
 
+HELD = datetime(9999, 1, 1, tzinfo=UTC)
+
 
 @pytest.mark.parametrize(
     ("state", "held", "story", "disk"),
@@ -66,6 +68,7 @@ WAITING = {"next_at": NOW + timedelta(hours=1), "failures": [FAILURE]}
         ("pending", [], {"versions": [version()]}, HERE),
         ("uploading", [], {"versions": [version(claimed=True)]}, HERE),
         ("pending", ["wait"], {"versions": [version(**WAITING)]}, HERE),
+        ("pending", ["missing"], {"versions": [version(next_at=HELD)]}, OnDisk()),
         ("pending", ["crashes"], {"versions": [version(crashes=2)]}, HERE),
         ("failed", ["quarantine"], {"versions": [version("failed")], "pauses": [PAUSE]}, HERE),
         ("pending", ["pause"], {"versions": [version()], "pauses": [PAUSE]}, HERE),

@@ -25,6 +25,7 @@ from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
     InotifyConstants,
+    InotifyEvent,
     InotifyFD,
     Mask,
     WatchDescriptor,
@@ -135,6 +136,19 @@ class _Grouper(InotifyMoveEventGrouper):
         return super().get_queued_moved_from_event(cookie) if cookie in self._leaving else None
 
 
+def _listed(folder: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Name the folders in a folder, and all else. One that can't be read is a sweep's to tell."""
+    folders: list[bytes] = []
+    others: list[bytes] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+    except OSError:
+        pass
+    return folders, others
+
+
 class _WatchGroup(InotifyWatchGroup):
     """All inotify watches of one root. Remembers the folders that it could not watch."""
 
@@ -162,13 +176,42 @@ class _WatchGroup(InotifyWatchGroup):
         super().on_queue_overflow()  # finds the folders that came while events were lost
         self._sink.doubt(Doubt(delivery=self._delivery, kind=DoubtKind.OVERFLOW))
 
+    def _add_all_callbacks(self, path: bytes) -> None:
+        # Watchdog's walk recurses: a thousand folders in each other end the program. Each folder
+        # is watched before it is listed, so that none that comes meanwhile is lost between.
+        self._add_callback(path)
+        waiting = [path]
+        while waiting:
+            folder = waiting.pop()
+            for name in _listed(folder)[0]:
+                below = os.path.join(folder, name)  # noqa: PTH118 — bytes, for every folder
+                self._add_callback(below)
+                waiting.append(below)
+
+    def _recursive_simulate(self, src_path: bytes) -> list[InotifyEvent]:
+        # As above; and a folder that is not watched (yet) tells of what is in it by itself.
+        events = []
+        waiting = [src_path]
+        while waiting:
+            folder = waiting.pop()
+            wd = self._active_callbacks_by_path.get(folder)
+            if wd is None:
+                continue
+            folders, files = _listed(folder)
+            made, below = InotifyConstants.IN_CREATE, InotifyConstants.IN_ISDIR
+            events += [InotifyEvent(wd, Mask(made | below), 0, name) for name in folders]
+            events += [InotifyEvent(wd, made, 0, name) for name in files]
+            waiting += [os.path.join(folder, name) for name in folders]  # noqa: PTH118 — as above
+        return events
+
     def _add_callback(self, path: bytes) -> None:
         try:
             wd = self._inotify_fd.add_callback(path, self.event_mask, self._callback, self._id)
         except OSError as error:
             if path == self.path:
                 raise
-            # Anything else means that the folder is gone again, or is told by its own event.
+            # Anything else means that the folder is gone again, or is told by its own event; or
+            # its path is longer than the system takes, and then than any key in a store.
             if error.errno in {errno.ENOSPC, errno.ENOMEM} and (
                 len(self.unwatched) < UNWATCHED_LIMIT
             ):

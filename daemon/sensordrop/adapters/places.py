@@ -95,17 +95,17 @@ def _readable(shown: str, folders: int, closed: list[str]) -> Check:
 def _count_folders(root: str) -> tuple[int, list[str]]:
     """Count a root with all folders below, and name those that can't be read."""
     closed: list[str] = []
-
-    def note(error: OSError) -> None:
-        if not _JUNK.fullmatch(Path(error.filename).name):
-            closed.append(path_text(os.fsencode(error.filename)))
-
-    count = 0
-    for _ in os.walk(root, onerror=note):
+    waiting, count = [root], 0
+    while waiting and count < FOLDERS_LIMIT:  # os.walk recurses: it ends in a deep tree
+        folder = waiting.pop()
         count += 1
-        if count >= FOLDERS_LIMIT:
-            break
-    return count + len(closed), closed
+        try:
+            with os.scandir(folder) as entries:
+                waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            if not _JUNK.fullmatch(Path(folder).name):
+                closed.append(path_text(os.fsencode(folder)))
+    return count, closed
 
 
 def look_at_watches(watches: int) -> Check:

@@ -23,6 +23,7 @@ from sensordrop.cli.asking import (
     size_words,
 )
 from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.core.guard import is_held
 from sensordrop.core.story import (
     Blocker,
     FailedAttempt,
@@ -99,7 +100,9 @@ def _told(story: FileStory, state: str, held: Sequence[Blocker]) -> dict[str, An
         "blocked_by": [
             {"what": each.what, "reason": each.reason, "hint": each.hint} for each in held
         ],
-        "next_attempt_at": iso(current.next_at) if current else None,
+        "next_attempt_at": iso(current.next_at)
+        if current and not is_held(current.next_at)
+        else None,
         "error_class": last.error_class if last else None,
         "error": last.message if last else None,
         "hint": held[0].hint if held else "",
@@ -172,7 +175,7 @@ def _show(story: FileStory, disk: OnDisk, state: str, held: Sequence[Blocker]) -
         click.echo(f"  {each.what}: {printable(each.reason)}")
         if each.hint:
             click.echo(f"      {printable(each.hint)}")
-    if current is not None and current.next_at is not None:
+    if current is not None and current.next_at is not None and not is_held(current.next_at):
         click.echo(f"  next attempt: {clock(current.next_at, zone)}")
     elif current is not None and state == "pending" and not held:
         click.echo("  next attempt: as soon as a worker is free")

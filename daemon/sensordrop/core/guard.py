@@ -8,9 +8,19 @@ files are gone than is ordinary, a person has to say that they were removed on p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 VANISH_FLOOR = 20
 """Fewer missing files than this are never asked about: somebody tidied up."""
+
+
+HELD_YEAR = 9999
+"""In the ledger a missing file that is held is tried next in this year: never, until it is back."""
+
+
+def is_held(next_at: datetime | None) -> bool:
+    """Tell by its next attempt whether a file that waits is held."""
+    return next_at is not None and next_at.year >= HELD_YEAR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

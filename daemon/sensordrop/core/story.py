@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sensordrop.core.controls import Control, pause_words
+from sensordrop.core.guard import is_held
 from sensordrop.core.model import DeliveryState, Fingerprint
 
 QUIET_SECONDS = 10.0
@@ -170,7 +171,17 @@ def blockers(story: FileStory, disk: OnDisk, *, retry: str, resume: str) -> list
                 "worked on alone",
             )
         )
-    if current.next_at is not None:
+    if is_held(current.next_at):
+        found.append(
+            Blocker(
+                what="missing",
+                reason="it is gone from the folder, with many others or with its whole disk: it is "
+                "kept until it is back",
+                hint="bring it back; or say that all of them are gone: "
+                f"sensordrop rescan {story.place.name} --confirm-vanished",
+            )
+        )
+    elif current.next_at is not None:
         failed = current.failures[-1].message if current.failures else "it was still being written"
         found.append(
             Blocker(
