@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from itertools import groupby
 
 from sensordrop.cli.demo_progress import size_text
-from sensordrop.cli.markup import Markup, element, joined, name
+from sensordrop.cli.markup import Markup, element, name
 from sensordrop.core.season import Cell, Coverage, CycleSensors, Level, Row, coverage
 
 LOOKS = {
@@ -57,14 +57,14 @@ def _legend() -> Markup:
         Level.GAP: "nothing, between days that have files",
         Level.OUTSIDE: "before the first or after the last file",
     }
+    keys = [(LOOKS[level], words) for level, words in meanings.items()]
+    keys.append((f"{LOOKS[Level.USUAL]} failed", "with quarantined files"))
     return element(
         "p",
         *[
-            joined(element("span", class_=f"key {LOOKS[level]}"), f" {words} ")
-            for level, words in meanings.items()
+            element("span", element("span", class_=f"key {look}"), f" {words}", class_="meaning")
+            for look, words in keys
         ],
-        element("span", class_=f"key {LOOKS[Level.USUAL]} failed"),
-        " with quarantined files",
         class_="legend",
     )
 
@@ -122,7 +122,7 @@ def _row(row: Row, laid: Coverage) -> Markup:
         first, last = row.stray_days
         days = _day(first) if first == last else f"{_day(first)} to {_day(last)}"
         words = f"{row.strays:,} files are dated {days}, outside of this drawing: a wrong clock?"
-        stray = element("abbr", f"+{row.strays:,}", title=words, class_="stray")
+        stray = element("abbr", f"⚠ {row.strays:,}", title=words, class_="stray")
     return element(
         "tr",
         element("th", name(row.sensor, empty="no sensor"), scope="row"),
