@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import parts
 import peers
 import scrapes
 import sweeps
@@ -44,6 +45,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "medium": uploads.medium,
     "large": uploads.large,
     "far": uploads.far,
+    "parts": parts.parts,
     "stored": uploads.stored,
     "sweeps": sweeps.sweeps,
     "ledger": sweeps.ledger,
