@@ -67,6 +67,7 @@ from sensordrop.ports import (
     Registration,
     StopFlag,
     Throttle,
+    Trail,
     Turn,
 )
 from sensordrop.version import VERSION
@@ -338,10 +339,14 @@ class Daemon:
             digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
         )
         self._registration: Registration | None = None
+        self._trail: Trail | None = None
         self._supervisor: Supervisor | None = None
 
-    def register(self, *, crashed: bool) -> None:
-        """Bring the ledger's schema up to date and write this daemon down in it."""
+    def register(self, *, crashed: bool, in_work: Sequence[int] | None = None) -> None:
+        """Bring the ledger's schema up to date and write this daemon down in it.
+
+        `crashed`: the process before died of its work; `in_work` names the files, if it is known.
+        """
         for name in self._ledger.migrate():
             _log.info("ledger_migrated", migration=name)
         if advice := self._ledger.reader_advice():
@@ -354,16 +359,20 @@ class Daemon:
             bindings=[binding_of(c, self._local) for c in self._configuration.deliveries],
             daemon_configuration=self._configuration.daemon.public_dict(),
             crashed=crashed,
+            in_work=in_work,
         )
         if self._registration.claims_taken_back:
             _log.info("claims_taken_back", files=self._registration.claims_taken_back)
 
-    def run(self, wanted: StopFlag) -> None:
+    def run(self, wanted: StopFlag, trail: Trail | None = None) -> None:
         """Run the services until `wanted` is set, then end them in order.
+
+        `trail`: where it is noted which files are in work.
 
         Raises ServiceGaveUpError when a service can't be kept running.
         """
         assert self._registration is not None, "register first"
+        self._trail = trail
         book = CapabilityBook()
         deliveries = [
             make_delivery(
@@ -418,6 +427,7 @@ class Daemon:
             daemon_id=self._daemon_id,
             make_pool=self._transfer_pool,
             tally=self._tally,
+            trail=self._trail,
             file_gone=lambda delivery: hints.doubt(
                 Doubt(delivery=delivery.name, kind=DoubtKind.FILES_GONE)
             ),

@@ -709,6 +709,25 @@ class Destination(Protocol):
         ...
 
 
+class Trail(Protocol):
+    """Where it is noted which files are in work, to be read after a death that leaves no report.
+
+    Belongs to one thread; never blocks, never raises.
+    """
+
+    def begin(self, upload_id: int) -> None:
+        """Note that a file is in work. May be repeated."""
+        ...
+
+    def end(self, upload_id: int) -> None:
+        """Note that it is no more. Without a begin it does nothing."""
+        ...
+
+    def alive(self) -> None:
+        """Note that the process lives: what the kernel has killed by now was something else."""
+        ...
+
+
 # --- the ledger ---------------------------------------------------------------------------
 
 
@@ -939,12 +958,13 @@ class Ledger(Protocol):
         bindings: Sequence[DeliveryBinding],
         daemon_configuration: dict[str, object],
         crashed: bool,
+        in_work: Sequence[int] | None = None,
     ) -> Registration:
         """Write this program, its deliveries and its configuration down.
 
         Takes back what predecessors on the same state directory (`instance`) had claimed;
         `crashed` says that the last one is known to have died of its work, which is charged to
-        the files it had claimed. A delivery that now goes elsewhere begins a new row.
+        the files that it had in work (None: it is not known which; then to all it had claimed). A delivery that now goes elsewhere begins a new row.
         """
         ...
 

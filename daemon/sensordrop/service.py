@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import click
 import structlog
 
 from sensordrop.config import Configuration, Notice
+from sensordrop.core.crash import killed_for_memory
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
@@ -24,6 +26,8 @@ from sensordrop.version import VERSION
 
 if TYPE_CHECKING:
     from sensordrop.adapters.local_s3 import LocalS3
+    from sensordrop.adapters.state import StateDirectory
+    from sensordrop.adapters.trail import WorkTrail
     from sensordrop.composition import Daemon
 
 LEDGER_RETRY_SECONDS = 2.0
@@ -97,6 +101,7 @@ def serve(
     from sensordrop.adapters.notify_socket import NotifySocket
     from sensordrop.adapters.processes import EmbeddedServerError, EmbeddedServerInterruptedError
     from sensordrop.adapters.state import StateDirectory, StateDirectoryError
+    from sensordrop.adapters.trail import WorkTrail
     from sensordrop.composition import Daemon, open_ledger
     from sensordrop.engine.supervisor import ServiceGaveUpError
 
@@ -110,9 +115,7 @@ def serve(
             state = StateDirectory(config.state_directory)
             state.hold()
             stack.callback(state.release)
-            report = state.crash_of_predecessor()
-            if report is not None:
-                _log.error("predecessor_crashed", report=report)
+            crash = _crash_before(state)
             state.report_crashes()
             for notice in notices:
                 _log.warning("configuration_notice", notice=str(notice))
@@ -129,8 +132,10 @@ def serve(
                 local=local,
                 manager=manager,
             )
-            if _register(daemon, stop, manager, crashed=report is not None):
-                _work(daemon, configuration, stop, ready)
+            if _register(daemon, stop, manager, crash):
+                trail = WorkTrail(state.trail)
+                stack.callback(trail.close)
+                _work(daemon, configuration, stop, ready, trail)
             _log.info("daemon_stopped")
     except StateDirectoryError as error:
         return _say(error, Exit.FAILED)
@@ -143,27 +148,53 @@ def serve(
     return Exit.INTERRUPTED if stop.now else Exit.DONE
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Crash:
+    """What is known of the death of the process before."""
+
+    shown: bool
+    in_work: Sequence[int] | None
+
+
+def _crash_before(state: StateDirectory) -> _Crash:
+    """Find out whether the process before died of its work, and tell it."""
+    from sensordrop.adapters.trail import boot_id, left_in_work, oom_kills
+
+    report = state.crash_of_predecessor()
+    if report is not None:
+        _log.error("predecessor_crashed", report=report)
+    left = left_in_work(state.trail)
+    in_work = None if left is None else left.upload_ids
+    killed = killed_for_memory(left, boot_id=boot_id(), oom_kills=oom_kills())
+    if killed:
+        _log.error("predecessor_killed", files_in_work=len(in_work or ()),
+                   hint="the kernel ended it for its memory: raise MemoryMax of the service or "
+                   "lower max_workers; a file that does it again and again is worked on alone")  # fmt: skip
+    return _Crash(shown=report is not None or killed, in_work=in_work)
+
+
 def _work(
     daemon: Daemon,
     configuration: Configuration,
     stop: StopSignals,
     ready: Callable[[], None] | None,
+    trail: WorkTrail,
 ) -> None:
     stop.on_second(daemon.stop_now)
     names = [d.name for d in configuration.deliveries]
     _log.info("daemon_started", version=VERSION, deliveries=names)
     if ready is not None:
         ready()
-    daemon.run(stop)
+    daemon.run(stop, trail)
 
 
-def _register(daemon: Daemon, stop: StopSignals, manager: ServiceManager, *, crashed: bool) -> bool:
+def _register(daemon: Daemon, stop: StopSignals, manager: ServiceManager, crash: _Crash) -> bool:
     """Register in the ledger, however long it takes to be there; False when told to stop."""
     told = False
     manager.status("starting: the ledger is brought up to date")
     while not stop.is_set():
         try:
-            daemon.register(crashed=crashed)
+            daemon.register(crashed=crash.shown, in_work=crash.in_work)
         except LedgerUnavailableError as error:
             manager.status(f"waiting for the ledger: {printable(str(error))}")
             if not told:

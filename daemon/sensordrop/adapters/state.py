@@ -64,6 +64,11 @@ class StateDirectory:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def trail(self) -> Path:
+        """Where it is noted which files are in work."""
+        return self.path / "in-work"
+
     def instance(self) -> uuid.UUID:
         """Give the number that tells this state directory from all others, made at first use."""
         return uuid.UUID(self._kept("instance", str(uuid.uuid4())))

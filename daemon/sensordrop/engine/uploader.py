@@ -34,7 +34,7 @@ from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.preflights import Preflights
 from sensordrop.engine.telling import tell
 from sensordrop.engine.workers import Done, Pool, WorkerPool
-from sensordrop.ports import Clock, Commit, Ledger, StopFlag
+from sensordrop.ports import Clock, Commit, Ledger, StopFlag, Trail
 
 COMMIT_ROWS = 200
 """Outcomes that are written down together at the latest."""
@@ -68,6 +68,7 @@ class Uploader:
         make_pool: Callable[[int, StopFlag], Pool] = WorkerPool,
         dice: Callable[[], float] = random.random,
         tally: StationTally | None = None,
+        trail: Trail | None = None,
         file_gone: Callable[[Delivery], None] = lambda _delivery: None,
     ) -> None:
         """`file_gone` is told of a delivery when a file was not there at its turn."""
@@ -86,6 +87,7 @@ class Uploader:
         self._breakers = Breakers(clock, dice)
         self._preflights = Preflights(clock, self._pool.wake)
         self._halts = Halts(ledger)
+        self._trail = trail
         self._probed: int | None = None
         self._patience = LedgerPatience("uploader", clock)
         self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
@@ -176,6 +178,8 @@ class Uploader:
         if now < self._poll_at:
             return
         self._poll_at = now + POLL_SECONDS
+        if self._trail is not None:
+            self._trail.alive()
         due = self._ledger.due_in_seconds(list(self._by_id))
         for delivery_id, wait in due.items():
             if wait < POLL_SECONDS:
@@ -254,9 +258,8 @@ class Uploader:
             and total < self._most_running + self._pool.backlog
         ):
             claim = ready.popleft()
-            running[_key(claim)] = claim
             total += 1
-            self._pool.submit(claim, delivery)
+            self._submit(claim, delivery)
 
     def _claim(self, delivery: Delivery, most: int) -> None:
         key = delivery.delivery_id
@@ -292,14 +295,25 @@ class Uploader:
         delivery = self._by_id[claim.delivery_id]
         _log.warning("working_alone", delivery=delivery.name, path=claim.path_text,
                      crashes=claim.crashes)  # fmt: skip
+        self._submit(claim, delivery)
+
+    def _submit(self, claim: Claim, delivery: Delivery) -> None:
         self._running[delivery.delivery_id][_key(claim)] = claim
+        if self._trail is not None:
+            self._trail.begin(claim.upload_id)
         self._pool.submit(claim, delivery)
+
+    def _ended(self, claim: Claim) -> bool:
+        """Take a claim out of those in work; tell whether it was among them still."""
+        if self._trail is not None:
+            self._trail.end(claim.upload_id)
+        return self._running[claim.delivery_id].pop(_key(claim), None) is not None
 
     # --- outcomes -------------------------------------------------------------------------
 
     def _absorb(self, finished: Sequence[Done]) -> None:
         for done in finished:
-            if self._running[done.delivery.delivery_id].pop(_key(done.claim), None) is None:
+            if not self._ended(done.claim):
                 continue  # given back while its thread still worked
             self._decide(done)
 
@@ -392,7 +406,7 @@ class Uploader:
                 while ready:
                     self._add(Commit(claim=ready.popleft(), action=GiveBack(until=None)))
         for claim in self._pool.recall(delivery):
-            if self._running[claim.delivery_id].pop(_key(claim), None) is not None:
+            if self._ended(claim):
                 self._add(Commit(claim=claim, action=GiveBack(until=None)))
 
     def _give_back_held_up(self, delivery: Delivery) -> None:
@@ -400,7 +414,7 @@ class Uploader:
         if not delivery.hung:
             return
         for claim in self._pool.write_off(delivery):
-            if self._running[claim.delivery_id].pop(_key(claim), None) is not None:
+            if self._ended(claim):
                 self._add(Commit(claim=claim, action=GiveBack(until=None)))
 
     # --- the end --------------------------------------------------------------------------

@@ -47,9 +47,13 @@ RETURNING id;
 SELECT id FROM daemons WHERE id = %(daemon_id)s AND ended_at IS NULL FOR SHARE;
 
 -- name: take_back_claims
--- Frees what ended programs had claimed. Their files are innocent unless a crash was shown.
+-- Frees what ended programs had claimed. Their files are innocent unless a crash was shown, and
+-- then those that were not in work.
 UPDATE upload_queue
-SET claimed_by = NULL, next_at = '-infinity', crashes = crashes + %(charge)s
+SET claimed_by = NULL, next_at = '-infinity',
+    crashes = crashes + CASE WHEN %(in_work)s::bigint[] IS NULL
+                                  OR upload_id = ANY(%(in_work)s::bigint[])
+                             THEN %(charge)s ELSE 0 END
 WHERE next_at = 'infinity' AND claimed_by = ANY(%(daemon_ids)s);
 
 -- name: quarantine_crashers

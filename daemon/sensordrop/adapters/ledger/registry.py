@@ -40,6 +40,7 @@ class Registry:
         bindings: Sequence[DeliveryBinding],
         daemon_configuration: dict[str, object],
         crashed: bool,
+        in_work: Sequence[int] | None = None,
     ) -> Registration:
         """Write this program and its deliveries down; see `ports.Ledger.register`."""
         with self._connections.transaction() as cursor:
@@ -47,7 +48,7 @@ class Registry:
             station_id = _one(cursor, "upsert_station", name=station)
             cursor.execute(query("predecessors"), {"instance": str(instance)})
             predecessors = [row[0] for row in cursor.fetchall()]
-            taken_back = _take_back(cursor, predecessors, charge=int(crashed))
+            taken_back = _take_back(cursor, predecessors, charge=int(crashed), in_work=in_work)
             daemon_id = _one(
                 cursor,
                 "insert_daemon",
@@ -150,11 +151,24 @@ def _retire(cursor: Cursor, delivery_id: int) -> None:
         cursor.execute(query("finish_session"), {"session_id": running[0]})
 
 
-def _take_back(cursor: Cursor, daemon_ids: Sequence[int], *, charge: int) -> int:
+def _take_back(
+    cursor: Cursor,
+    daemon_ids: Sequence[int],
+    *,
+    charge: int,
+    in_work: Sequence[int] | None = None,
+) -> int:
     # Ended first: whoever still claims in such a name is waited for, and nobody does afterwards.
     cursor.execute(query("end_daemons"), {"daemon_ids": list(daemon_ids)})
     cursor.execute(query("forget_breakers"), {"daemon_ids": list(daemon_ids)})
-    cursor.execute(query("take_back_claims"), {"daemon_ids": list(daemon_ids), "charge": charge})
+    cursor.execute(
+        query("take_back_claims"),
+        {
+            "daemon_ids": list(daemon_ids),
+            "charge": charge,
+            "in_work": None if in_work is None else list(in_work),
+        },
+    )
     taken_back = cursor.rowcount
     if charge:
         cursor.execute(query("quarantine_crashers"), {"crash_limit": CRASH_LIMIT})
