@@ -1305,6 +1305,20 @@ class SessionTrouble:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PastControl:
+    """Something that was set for a station (`delivery` None) or a delivery, and may hold still."""
+
+    delivery: str | None
+    value: str
+    reason: str
+    set_by: str
+    set_at: datetime
+    until: datetime | None
+    ended_by: str | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RetryOrder:
     """What somebody wants retried of one delivery: these paths, or what failed in a session, or
     all that failed. `at_once`: also what waits for its next attempt, and without the wait.
@@ -1363,6 +1377,12 @@ class StoryLedger(Protocol):
         most: int,
     ) -> list[SessionLine]:
         """List the sessions of deliveries, the newest first, or the one that is asked for."""
+        ...
+
+    def control_history(self, kind: ControlKind, station: str, *, most: int) -> list[PastControl]:
+        """Tell what of a kind was set for a station and its deliveries, by whom and until when, the
+        newest first.
+        """
         ...
 
     def session_troubles(self, session_id: int) -> list[SessionTrouble]:

@@ -92,6 +92,11 @@ def test_a_resumed_delivery_of_a_paused_station_says_what_still_holds(make_stati
     paused(station, "pause")
     paused(station, "pause", "card")
     assert [each["delivery"] for each in paused(station, "resume", "card")] == [None]
+    newest, first = json.loads(station.sensordrop("pause", "--history", "--json").stdout)["pauses"]
+    assert (newest["delivery"], first["delivery"]) == ("card", None)
+    assert newest["ended_by"] == newest["set_by"], "who let it go on is kept"
+    assert first["ended_at"] is None
+    assert "card: by" in station.sensordrop("pause", "--history").stdout
     done = station.sensordrop("resume", "crad")
     assert done.returncode == 2
     assert "card" in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
+from sensordrop.cli.asking import clock, iso
 from sensordrop.cli.controls import (
     check_place,
     clock_text,
@@ -24,6 +25,9 @@ from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT
 from sensordrop.ports import SettingInForce
 
+HISTORY_LINES = 200
+"""Pauses that are told: years of them, and never more than a person reads."""
+
 
 @click.command()
 @place_options
@@ -32,6 +36,7 @@ from sensordrop.ports import SettingInForce
     "--for", "duration", metavar="TIME", help="For so long: 90m, 2h, 3d. Then it goes on."
 )
 @click.option("--reason", default="", help="Why, for those who look later.")
+@click.option("--history", is_flag=True, help="Show who paused what before; pause nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     config: Path | None,
@@ -40,6 +45,7 @@ def command(
     delivery: str | None,
     duration: str | None,
     reason: str,
+    history: bool,
     as_json: bool,
 ) -> None:
     r"""Stop the uploads of a DELIVERY, or of all of this station.
@@ -52,7 +58,13 @@ def command(
     Examples:
       sensordrop pause
       sensordrop pause highlands-c2 --for 2h --reason "the link is needed for a call"
+      sensordrop pause --history
     """
+    if history:
+        if delivery or duration or reason:
+            raise click.UsageError("--history shows the pauses of this station; leave the rest out")
+        show_history((config, local, database), as_json=as_json)
+        return
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
     set_pause(
@@ -88,6 +100,40 @@ def set_pause(
         found = ledger.settings_in_force(ControlKind.PAUSE, station)
         running = any(each.daemon_alive for each in ledger.status(station))
     _tell(found, station, local_zone(), running=running, as_json=as_json)
+
+
+def show_history(at: tuple[Path | None, Path | None, str | None], *, as_json: bool) -> None:
+    """Tell who paused what, when, why, and who let it go on."""
+    place = find_place(*at)
+    station = station_of(place)
+    with ledger_at(place) as ledger:
+        ledger.check()
+        past = ledger.control_history(ControlKind.PAUSE, station, most=HISTORY_LINES)
+    if as_json:
+        told = [
+            {
+                "delivery": each.delivery,
+                "reason": each.reason,
+                "set_by": each.set_by,
+                "set_at": iso(each.set_at),
+                "until": iso(each.until),
+                "ended_by": each.ended_by,
+                "ended_at": iso(each.ended_at),
+            }
+            for each in past
+        ]
+        click.echo(json.dumps({"station": station, "pauses": told}, ensure_ascii=False))
+        return
+    zone = local_zone()
+    for each in past:
+        what = "all" if each.delivery is None else printable(each.delivery)
+        ended = "until " + clock(each.until, zone) if each.until else "not ended"
+        if each.ended_at is not None:
+            ended = f"ended {clock(each.ended_at, zone)} by {printable(each.ended_by or '')}"
+        words = f"{clock(each.set_at, zone)}  {what}: by {printable(each.set_by)}, {ended}"
+        click.echo(f"{words}: {printable(each.reason)}" if each.reason else words)
+    if not past:
+        click.echo("nothing was ever paused")
 
 
 def _tell(

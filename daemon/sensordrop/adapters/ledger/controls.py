@@ -8,7 +8,7 @@ from typing import Any
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.core.controls import PAUSED, Control, ControlKind
-from sensordrop.ports import SettingInForce
+from sensordrop.ports import PastControl, SettingInForce
 
 
 class Controls:
@@ -82,6 +82,21 @@ class Controls:
             cursor.execute(query("end_control"), what)
             how_long = {"value": PAUSED, "reason": reason, "for_seconds": None}
             cursor.execute(query("set_control"), what | how_long)
+
+    def control_history(self, kind: ControlKind, station: str, *, most: int) -> list[PastControl]:
+        """Tell who set what; see `ports.StoryLedger.control_history`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("control_history"), {"kind": kind.value, "station": station, "most": most}
+            )
+            return [
+                PastControl(
+                    delivery=delivery, value=value, reason=reason, set_by=set_by, set_at=set_at,
+                    until=until, ended_by=ended_by, ended_at=ended_at,
+                )
+                for delivery, value, reason, set_by, set_at, until, ended_by, ended_at
+                in cursor.fetchall()
+            ]  # fmt: skip
 
     def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
         """Tell what is configured and what was set over it; see `ports.Ledger`."""

@@ -1588,6 +1588,16 @@ VALUES (%(station_id)s, %(delivery_id)s, %(kind)s, %(value)s, %(reason)s, %(set_
 UPDATE controls SET delivery_id = %(delivery_id)s
 WHERE delivery_id = %(former_id)s AND ended_at IS NULL;
 
+-- name: control_history
+-- Tells who set something of a kind for a station and its deliveries, the newest first, and who
+-- ended it.
+SELECT d.name AS delivery, c.value, c.reason, c.set_by, c.set_at, c.until, c.ended_by, c.ended_at
+FROM controls AS c
+JOIN stations AS s ON s.name = %(station)s
+LEFT JOIN deliveries AS d ON d.id = c.delivery_id
+WHERE c.kind = %(kind)s AND (c.station_id = s.id OR d.station_id = s.id OR d.shared)
+ORDER BY c.id DESC LIMIT %(most)s;
+
 -- name: settings_in_force
 -- Tells what the configuration says of one key, and what was set over it: first for the station,
 -- then for its deliveries by name.
