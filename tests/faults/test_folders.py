@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,12 @@ def scouting(ledger) -> Iterator[Callable[..., Scout]]:
     """Start scouts on deliveries; they end with the test."""
     running: list[tuple[threading.Event, threading.Thread, Bell]] = []
 
-    def start(place, *deliveries: Delivery, blind: bool = False, watcher=None) -> Scout:
+    def start(place, *deliveries: Delivery, blind=False, watcher=None, clock=None) -> Scout:
         bell, stop = Bell(), threading.Event()
         hints = HintQueue(bell)
         scout = Scout(
             ledger=ledger,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             deliveries=deliveries,
             watcher=watcher or (Blind() if blind else InotifyWatcher(hints)),
             hints=hints,
@@ -347,3 +349,60 @@ def test_a_card_that_is_not_there_when_the_daemon_starts_is_offline(
     assert "another file system" in delivery.offline_reason
     cards.insert("card")
     wait_until(lambda: delivery.device is not None and not delivery.offline_reason, "it is back")
+
+
+# --- clocks that jump ---------------------------------------------------------------------
+
+
+class JumpingClock(SystemClock):
+    """The wall clock as a station sees it whose time is set while it works."""
+
+    ahead_seconds = 0.0
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + int(self.ahead_seconds * 1e9)
+
+    def now(self):
+        return super().now() + timedelta(seconds=self.ahead_seconds)
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["hints", "sweeps alone"])
+def test_a_clock_that_jumps_keeps_no_file_waiting_and_lets_no_half_file_be_current(
+    ledger, database, tmp_path, scouting, blind
+):
+    """The times of files stay what they were, as on a share with a clock of its own."""
+    place = register(ledger)
+    store, clock = Store(), JumpingClock()
+    delivery = make(tmp_path, place.delivery_ids["north"], store, can_watch=lambda: not blind)
+    scout = scouting(place, delivery, blind=blind, clock=clock)
+    (tmp_path / "S1").mkdir()
+    current = (
+        "SELECT path, state::text, size_bytes, encode(sha256, 'hex') FROM file_uploads"
+        " WHERE is_current ORDER BY path"
+    )
+    expected: list[tuple[str, str, int, str]] = []
+
+    def settled() -> bool:
+        scout.sweep_soon("north", "test")
+        return ask(database, current) == sorted(expected)
+
+    with uploading(ledger, place, delivery):
+        for number, days in enumerate((1, -400, 0)):
+            clock.ahead_seconds = days * 86_400.0
+            path = f"S1/{number}.wav"
+            with (tmp_path / path).open("wb") as file:
+                for _ in range(4):
+                    file.write(b"recording")
+                    file.flush()
+                    scout.sweep_soon("north", "test")
+                    time.sleep(0.1)
+                clock.ahead_seconds = -clock.ahead_seconds  # and once more while it is written
+                file.write(b"end")
+            content = b"recording" * 4 + b"end"
+            digest = hashlib.sha256(content).hexdigest()
+            expected.append((path, "uploaded", len(content), digest))
+            wait_until(settled, f"the file is stored as it is, {days} days ahead")
+        clock.ahead_seconds = 0.0
+        ended = "SELECT count(*) FROM sync_sessions WHERE state <> 'ended'"
+        wait_until(lambda: ask(database, ended) == [(0,)], "all sessions have ended")
+    assert ask(database, "SELECT * FROM upload_failures") == []
