@@ -227,3 +227,9 @@ def test_one_more_failure_never_waits_less_and_at_most_doubles(failures, base, c
 def test_the_wait_reaches_its_cap():
     assert backoff_seconds(60, base=5, cap=3600, dice=0.999) == pytest.approx(3600 * 0.999)
     assert backoff_seconds(10**9, base=5, cap=3600, dice=0.5) == 1800
+
+
+def test_the_policy_without_settings_is_that_of_the_documentation():
+    assert RetryPolicy() == RetryPolicy(
+        times_to_retry=3, retry_delay_seconds=5, retry_cap_seconds=3600, quiet_seconds=10
+    )
