@@ -63,7 +63,9 @@ class Survivor:
         held by mypy, which no test of this run asks.
         """
         declares = ("- @dataclass", "- def ", "- self, ")
-        return not any(line.startswith(declares) or ", *, " in line for line in self.diff)
+        return not any(
+            line.startswith(declares) or line == "- *," or ", *, " in line for line in self.diff
+        )
 
     @property
     def name(self) -> str:

@@ -278,3 +278,15 @@ class CopyingWhileWatched(RuleBasedStateMachine):
 
 TestCopyingWhileWatched = CopyingWhileWatched.TestCase
 TestCopyingWhileWatched.settings = settings(deadline=None, stateful_step_count=40)
+
+
+def test_a_second_has_a_thousand_million_nanoseconds_and_not_one_less():
+    wall_ns = 10**18
+    rule = SettleRule(quiet_seconds=1.0)
+
+    def quiet(age_ns):
+        then = wall_ns - age_ns
+        seen = Fingerprint(size_bytes=1, mtime_ns=then, ctime_ns=then)
+        return quiet_by_times(seen, wall_ns, rule)
+
+    assert (quiet(10**9), quiet(10**9 - 1)) == (True, False)
