@@ -106,7 +106,7 @@ def test_status_json_has_exactly_the_promised_keys(station):
         status = station.status_json()
         between.gate.set()
         station.wait_for_session_end()
-    assert set(status) == {"version", "station", "deliveries"}
+    assert set(status) == {"version", "station", "deliveries", "breakers"}
     assert status["station"] == "highlands"
     card, other = status["deliveries"]
     assert (card["name"], other["name"]) == ("card", "other")
