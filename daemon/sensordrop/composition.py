@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from sensordrop.adapters.clock import SystemClock, local_zone
+from sensordrop.adapters.descriptors import make_room
 from sensordrop.adapters.finder import FindFinder, WalkFinder
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
@@ -364,6 +365,19 @@ class Daemon:
         if self._registration.claims_taken_back:
             _log.info("claims_taken_back", files=self._registration.claims_taken_back)
 
+    def _most_workers(self) -> int:
+        """Say how many uploads this process may open files for, and tell where it is too few."""
+        wanted = max((c.max_workers for c in self._configuration.deliveries), default=1)
+        room = make_room(wanted)
+        if room.uploads < wanted:
+            _log.warning(
+                "few_descriptors",
+                problem=f"this process may open {room.limit} files, and max_workers of {wanted} "
+                f"wants {room.wanted}: {room.uploads} uploads run at once",
+                hint="raise LimitNOFILE of the service (`ulimit -n`), or lower max_workers",
+            )
+        return room.uploads
+
     def run(self, wanted: StopFlag, trail: Trail | None = None) -> None:
         """Run the services until `wanted` is set, then end them in order.
 
@@ -374,9 +388,10 @@ class Daemon:
         assert self._registration is not None, "register first"
         self._trail = trail
         book = CapabilityBook()
+        most = self._most_workers()
         deliveries = [
             make_delivery(
-                config,
+                config.model_copy(update={"max_workers": min(config.max_workers, most)}),
                 self._registration.delivery_ids[config.name],
                 self._local,
                 book,
