@@ -57,3 +57,7 @@ def test_the_wait_that_a_store_asks_for_has_a_limit(read, given_seconds):
 @given(st.floats())
 def test_whatever_a_store_asks_for_is_a_wait_that_can_be_computed(read):
     assert 0 <= failure(read).wait_asked_for <= RETRY_AFTER_LIMIT_SECONDS
+
+
+def test_no_store_is_waited_for_longer_than_an_hour():
+    assert RETRY_AFTER_LIMIT_SECONDS == 3600

@@ -290,3 +290,12 @@ def test_a_second_has_a_thousand_million_nanoseconds_and_not_one_less():
         return quiet_by_times(seen, wall_ns, rule)
 
     assert (quiet(10**9), quiet(10**9 - 1)) == (True, False)
+
+
+def test_a_file_that_looks_the_same_is_the_same_whoever_looked():
+    """Each look makes a fingerprint of its own: it is its values that are compared."""
+    first, again = (Fingerprint(size_bytes=1, mtime_ns=7, ctime_ns=7) for _ in range(2))
+    watched = Watched(fingerprint=first, since=0.0)
+    rule = SettleRule(quiet_seconds=10.0)
+    judged = observe(watched, again, wall_ns=8, monotonic=10.0, rule=rule)
+    assert judged == Settled(fingerprint=again)
