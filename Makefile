@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := daemon tests bench packaging/grafana
+SOURCES := daemon tests bench packaging
 LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
-.PHONY: help setup demo lint format dashboards test test-browser test-ceph test-metrics test-scale soak mutation audit bench lock clean
+.PHONY: help setup demo lint format dashboards test test-browser test-ceph test-metrics test-scale test-system deb soak mutation audit bench lock clean
 
 help: ## Say what there is to call.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,7 @@ dashboards: setup ## Write Grafana's dashboards anew from their code.
 	$(BIN)/python packaging/grafana/make_dashboards.py
 
 test: setup ## All tests but the slow ones and those that need Ceph, Prometheus or a browser.
-	$(BIN)/pytest -m "not scale and not ceph and not prometheus and not browser" -n $(WORKERS) --dist loadscope
+	$(BIN)/pytest -m "not scale and not ceph and not prometheus and not browser and not system" -n $(WORKERS) --dist loadscope
 
 test-browser: setup ## Pages in a real browser; as root installs it if it is missing.
 	tests/contract/install_browser.sh
@@ -56,6 +56,15 @@ test-ceph: setup ## The S3 tests against a real Ceph; as root installs its packa
 test-metrics: setup ## Metrics and alerts with a real Prometheus; as root installs it if it is missing.
 	tests/contract/install_prometheus.sh
 	$(BIN)/pytest -m prometheus
+
+deb: ## Build the Debian package dist/sensordrop_VERSION_ARCH.deb; needs debhelper and python3-venv.
+	packaging/build_deb.sh
+
+test-system: setup ## Install the package on a booted Debian, as root: start, kill, freeze, upgrade, reboot, purge.
+	tests/system/prepare.sh
+	packaging/build_deb.sh
+	lintian --allow-root --fail-on error dist/*.deb
+	$(BIN)/pytest -m system -x tests/system
 
 test-scale: setup ## Sweep 300,000 files twice; takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale

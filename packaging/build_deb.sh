@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+unset PYTHONPATH PYTHONHOME # nothing from outside counts as installed
 PYTHON=/usr/bin/python3 # the one that the package will run on, whatever else is installed here
 LOCK=packaging/requirements/package.txt
 BUILD=build/deb
@@ -47,6 +48,10 @@ rm -f "$root$TARGET"/bin/[Aa]ctivate*
 ln -sf "$PYTHON" "$root$TARGET/bin/python3"
 sed -i "/^command = /d" "$root$TARGET/pyvenv.cfg"
 find "$site" -name direct_url.json -delete
+# Of the hundreds of services that botocore describes, those that are ever asked.
+find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d | grep -vxF "$(
+  printf "$site/botocore/data/%s\n" s3 sts sso sso-oidc signin
+)" | xargs rm -rf
 "$PYTHON" -m compileall -q -j 0 --invalidation-mode unchecked-hash \
   -s "$root" -p / "$site" >/dev/null
 

@@ -82,9 +82,10 @@ class Machine:
 
     def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a shell command inside, as root."""
-        (init,) = self._inits()
+        inits = self._inits()
+        assert inits, f"the machine is not up: {command}\n{self._story()}"
         done = subprocess.run(
-            ["nsenter", "-t", str(init.pid), "-a", "/bin/sh", "-c", command],
+            ["nsenter", "-t", str(inits[0].pid), "-a", "/bin/sh", "-c", command],
             capture_output=True,
             text=True,
             errors="replace",
@@ -95,7 +96,7 @@ class Machine:
         )
         if check:
             assert done.returncode == 0, (
-                f"{command}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+                f"{command}\nexit code {done.returncode}\n{done.stdout}\n{done.stderr}\n{self._story()}"
             )
         return done
 
@@ -133,7 +134,10 @@ class Machine:
     def _is_up(self) -> bool:
         if not self._inits():
             return False
-        told = self.run("systemctl is-system-running", check=False).stdout.strip()
+        try:
+            told = self.run("systemctl is-system-running", check=False).stdout.strip()
+        except AssertionError:  # it has just begun
+            return False
         return told in ("running", "degraded")
 
     def _story(self) -> str:

@@ -7,6 +7,7 @@ before it ended.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -32,6 +33,9 @@ addressing_style: path
 quiet_seconds: 1
 """
 
+DELIVERY_LATER = DELIVERY.replace("highlands", "later").replace("C2", "C3")
+NEWER = "999.0"
+
 pytestmark = pytest.mark.system
 
 
@@ -44,34 +48,32 @@ def package() -> Path:
 
 
 @pytest.fixture(scope="module")
-def older(package, tmp_path_factory) -> Path:
-    """Give the same package as it would have been before: an older version and an older ledger."""
-    folder = tmp_path_factory.mktemp("older")
+def newer(package, tmp_path_factory) -> Path:
+    """Give the package as it will be next: a newer version with one more migration."""
+    folder = tmp_path_factory.mktemp("newer")
     tree = folder / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
     control = tree / "DEBIAN" / "control"
-    lines = control.read_text().splitlines(keepends=True)
     control.write_text(
-        "".join("Version: 0.0.1\n" if x.startswith("Version:") else x for x in lines)
+        re.sub("^Version: .*$", f"Version: {NEWER}", control.read_text(), flags=re.MULTILINE)
     )
-    *_, newest = sorted(
-        tree.glob("opt/sensordrop/lib/python3*/site-packages/sensordrop/sql/migrations/*.sql")
-    )
-    newest.unlink()
-    made = folder / "sensordrop_0.0.1.deb"
+    (migrations,) = tree.glob("opt/sensordrop/lib/python3*/site-packages/sensordrop/sql/migrations")
+    number = len(list(migrations.glob("*.sql"))) + 1
+    (migrations / f"{number:04d}_newer.sql").write_text("COMMENT ON TABLE clients IS 'newer';\n")
+    made = folder / "newer.deb"
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", tree, made], check=True)
     return made
 
 
 @pytest.fixture(scope="module")
-def machine(package, older, tmp_path_factory) -> Iterator[Machine]:
+def machine(package, newer, tmp_path_factory) -> Iterator[Machine]:
     """Give a machine with an S3 server on loopback, and the packages to install."""
     made = Machine(
         tmp_path_factory.mktemp("machine"),
         read_only={
             package: "/packages/sensordrop.deb",
-            older: "/packages/older.deb",
-            ROOT / ".venv" / "bin" / "rclone": "/usr/local/bin/rclone",
+            newer: "/packages/newer.deb",
+            (ROOT / ".venv" / "bin" / "rclone").resolve(): "/usr/local/bin/rclone",
         },
     )
     try:
@@ -85,14 +87,14 @@ def machine(package, older, tmp_path_factory) -> Iterator[Machine]:
 
 def start_s3(machine: Machine) -> None:
     machine.run(
-        "systemd-run --unit=s3 rclone serve s3 --addr 127.0.0.1:9000 "
+        "systemd-run --unit=s3 /usr/local/bin/rclone serve s3 --addr 127.0.0.1:9000 "
         f"--auth-key AKIAFIELD,{SECRET} /srv/objects"
     )
 
 
 def start_postgres(machine: Machine) -> None:
     """Start a PostgreSQL as a sysadmin would have one, with a password for our user."""
-    if not machine.run("test -e /srv/pg/PG_VERSION", check=False).returncode == 0:
+    if machine.run("test -e /srv/pg/PG_VERSION", check=False).returncode != 0:
         machine.run("useradd --system postgres; install -d -o postgres -m 700 /srv/pg")
         machine.write("/tmp/password", PASSWORD)
         machine.run(
@@ -143,7 +145,7 @@ def show(machine: Machine, name: str) -> str:
 
 
 def test_it_installs_beside_nothing_and_starts_nothing(machine):
-    machine.run("dpkg --install /packages/older.deb")
+    machine.run("dpkg --install /packages/sensordrop.deb")
     assert machine.run(f"systemctl is-enabled {UNIT}", check=False).stdout.strip() == "disabled"
     assert machine.run(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "inactive"
     assert machine.tell("getent passwd sensordrop").endswith("/usr/sbin/nologin")
@@ -254,17 +256,19 @@ def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(machine
 
 
 def test_an_upgrade_keeps_the_configuration_and_migrates_the_ledger(machine):
-    migrations = "sensordrop doctor --json"
-    before = machine.run(migrations, check=False).stdout
+    machine.write("/etc/sensordrop/conf.d/later.yaml", DELIVERY_LATER)
+    machine.run("mkdir -p /srv/cards/later")
     drop(machine, "950352", 100)
-    machine.run("dpkg --install --force-confold /packages/sensordrop.deb")
+    machine.run("dpkg --install --force-confold /packages/newer.deb")
+    assert machine.tell("dpkg-query --show --showformat='${Version}' sensordrop") == NEWER
     machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it runs again")
-    assert machine.run(migrations, check=False).stdout != before
     told = machine.tell(f"journalctl -u {UNIT} EVENT=ledger_migrated -o cat --no-pager")
-    assert told.strip(), "the newest migration was applied at the upgrade"
+    assert "newer" in told, "the newest migration was applied at the upgrade"
     wait_until_stored(machine, "950352", 100)
     assert "postgresql://" in machine.tell("cat /etc/sensordrop/sensordrop.yaml")
-    assert "highlands" in machine.tell("cat /etc/sensordrop/conf.d/highlands-c2.yaml")
+    names = [d["name"] for d in json.loads(machine.tell("sensordrop status --json"))["deliveries"]]
+    assert names == ["highlands-c2", "later"]
+    machine.run("rm /etc/sensordrop/conf.d/later.yaml")
 
 
 def test_after_a_reboot_everything_goes_on(machine):
