@@ -74,11 +74,11 @@ cp systemd/sensordropd.service "$BUILD/debian/sensordrop.sensordropd.service"
 cat >"$BUILD/debian/changelog" <<END
 sensordrop ($version) unstable; urgency=medium
 
-  * See /usr/share/doc/sensordrop/CHANGELOG.md.
+  * See /usr/share/doc/sensordrop/docs/CHANGELOG.md.
 
  -- sensordrop maintainers <sensordrop@example.org>  $(date --utc --date="@$epoch" --rfc-email)
 END
-install -m 644 CHANGELOG.md "$root/usr/share/doc/sensordrop/"
+install -m 644 CHANGELOG.md "$root/usr/share/doc/sensordrop/docs/"
 (cd "$BUILD" && dpkg-buildpackage --build=binary --no-sign --jobs=auto >build.log 2>&1) || {
   tail -40 "$BUILD/build.log" >&2
   exit 1

@@ -275,6 +275,11 @@ def test_after_a_reboot_everything_goes_on(machine):
     drop(machine, "950353", 300)
     machine.power_off()
     machine.boot()
+    machine.wait_for(
+        lambda: show(machine, "StatusText").startswith("waiting for the ledger"),
+        what="it is started by itself, and says what it waits for",
+    )
+    assert show(machine, "ActiveState") == "activating", "no ledger: not ready"
     start_postgres(machine)
     start_s3(machine)
     machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it is up by itself")
