@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 SOURCES := daemon tests bench packaging
 LOCK := packaging/requirements/all.txt
 INSTALLED := $(VENV)/.installed
+# What the package carries, and what builds it: the same versions, fewer of them.
+PART_OF_LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --constraint $(LOCK) --custom-compile-command "make lock"
 # Most of a test's time is waiting: twice as many workers as cores keep two cores busy.
 WORKERS ?= 4
 
@@ -93,6 +96,8 @@ lock: setup ## Choose the newest allowed versions anew and pin them.
 	  --all-extras --no-emit-index-url --no-annotate --upgrade \
 	  --custom-compile-command "make lock" \
 	  setup.cfg packaging/requirements/build.in -o $(LOCK)
+	$(BIN)/uv pip compile $(PART_OF_LOCK) --extra embedded setup.cfg -o packaging/requirements/package.txt
+	$(BIN)/uv pip compile $(PART_OF_LOCK) packaging/requirements/build.in -o packaging/requirements/build.txt
 
 clean: ## Remove what the other targets made, except the demo's folder.
 	rm -rf $(VENV) .audit .bench .mutation build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

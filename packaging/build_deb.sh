@@ -29,7 +29,8 @@ root=$PWD/$BUILD/install
 
 echo "the virtual environment, from $LOCK"
 "$PYTHON" -m venv "$BUILD/tools"
-"$BUILD/tools/bin/pip" install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
+"$BUILD/tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+  -r packaging/requirements/build.txt
 mkdir -p "$root$TARGET"
 "$PYTHON" -m venv --without-pip --symlinks "$root$TARGET"
 site=$root$TARGET/lib/python3.$minor/site-packages
