@@ -49,7 +49,9 @@ class _Retried:
 )  # fmt: skip
 @click.option("--all-failed", is_flag=True, help="All failed files of all deliveries.")
 @click.option(
-    "--now", is_flag=True, help="At once, before all others; also files that wait to be retried."
+    "--now",
+    is_flag=True,
+    help="Without the wait before the next try; also files that wait for one.",
 )
 @click.option("--reason", default="", help="Why, for those who look later.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -67,7 +69,7 @@ def command(
 ) -> None:
     r"""Have files tried again that failed, with all their attempts before them.
 
-    A running sensordropd begins within two seconds; one that is down begins when it is started.
+    A running sensordropd takes it up within a second or two; one that is down begins when it is started.
     Who asked, when and why is kept, and told by `sensordrop why`. With PATHs, --delivery says
     whose they are. Exits with 1 if a PATH was nothing to be retried.
 
