@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
+from sensordrop.core.controls import Control
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.model import Doubt, DoubtKind
@@ -340,6 +341,8 @@ class Daemon:
             digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
         )
         self._registration: Registration | None = None
+        self._sessions_at_start: Collection[int] = ()
+        self._controls_at_start: Sequence[Control] = ()
         self._trail: Trail | None = None
         self._supervisor: Supervisor | None = None
 
@@ -364,6 +367,10 @@ class Daemon:
         )
         if self._registration.claims_taken_back:
             _log.info("claims_taken_back", files=self._registration.claims_taken_back)
+        # With the registration, because whoever calls this waits for a ledger that is away.
+        delivery_ids = list(self._registration.delivery_ids.values())
+        self._sessions_at_start = self._ledger.open_sessions(delivery_ids)
+        self._controls_at_start = self._ledger.controls(self._daemon_id(), delivery_ids)
 
     def _most_workers(self) -> int:
         """Say how many uploads this process may open files for, and tell where it is too few."""
@@ -400,9 +407,8 @@ class Daemon:
             )
             for config in self._configuration.deliveries
         ]
-        sessions = self._ledger.open_sessions([d.delivery_id for d in deliveries])
         for delivery in deliveries:
-            delivery.session_open = delivery.delivery_id in sessions
+            delivery.session_open = delivery.delivery_id in self._sessions_at_start
         bell = Bell()
         hints = HintQueue(bell)
         watcher = InotifyWatcher(hints)
@@ -473,7 +479,7 @@ class Daemon:
         # Before the first byte: what was set by hand survives restarts.
         pauses = Pauses(deliveries, wake=[uploader.wake, bell.ring])
         for take_up in (limits.take_up, pauses.take_up):
-            take_up(self._ledger.controls(self._daemon_id(), delivery_ids))
+            take_up(self._controls_at_start)
         desk = ControlDesk(
             ledger=self._ledger,
             clock=self._clock,

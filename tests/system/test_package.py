@@ -301,8 +301,10 @@ def test_without_a_database_it_runs_one_of_its_own_in_the_same_sandbox(machine):
 def test_purged_it_leaves_the_cards_and_the_bucket_alone_and_nothing_of_its_own(machine):
     cards = "cd /srv && find cards objects -type f -exec sha256sum {} + | sort"
     before = machine.tell(cards)
-    machine.run("dpkg --purge sensordrop")
+    told = machine.run("dpkg --purge sensordrop")
     assert machine.tell(cards) == before
+    assert machine.run("pgrep -u sensordrop", check=False).stdout == "", "it was stopped first"
+    assert told.stderr == ""
     assert machine.run("getent passwd sensordrop", check=False).stdout == ""
     left = machine.tell(
         "find / -xdev \\( -path /proc -o -path /srv -o -path /packages -o -path '/var/log' "

@@ -120,8 +120,8 @@ be the file's own: once may be chance, an outage that ended between the two."""
 class Suspicion:
     """What speaks for a file's odd failures being its own.
 
-    A proof is that it failed, and afterwards another file got through, or the bucket passed its
-    check.
+    A proof is that it failed, and afterwards another file got through; where a project is in
+    doubt whose files got through before, also that its bucket passed its check.
     """
 
     unproven: bool = True

@@ -35,6 +35,8 @@ class _Scope:
     breaker: Breaker = field(default_factory=Breaker)
     suspects: dict[int, Suspicion] = field(default_factory=dict)
     """By upload: files that met odd failures and were not stored since."""
+    got_through: bool = False
+    """A file was stored since this process began."""
 
 
 class Breakers:
@@ -84,15 +86,22 @@ class Breakers:
         for scope, key in delivery.settings.breaker_keys.items():
             known = self._by_key.setdefault(key, _Scope(scope=scope))
             known.suspects.pop(upload_id, None)
+            known.got_through = True
             _prove(known)
             closed |= self._close(key, known)
         return closed
 
     def answered(self, delivery: Delivery) -> None:
-        """Take note that the delivery's bucket passed its check."""
-        for key in delivery.settings.breaker_keys.values():
-            if key in self._by_key:
-                _prove(self._by_key[key])
+        """Take note that the delivery's bucket passed its check.
+
+        That speaks for the project where files were stored before: a key that is forbidden alone.
+        It says nothing of a store that answers questions and takes no bytes, nor of a policy that
+        lets nobody write: only a file that gets through clears those.
+        """
+        key = delivery.settings.breaker_keys.get(FailureScope.PROJECT)
+        known = self._by_key.get(key) if key is not None else None
+        if known is not None and known.got_through:
+            _prove(known)
 
     def forget(self, delivery: Delivery, upload_id: int) -> None:
         """Forget a file that is finished, whatever came of it."""

@@ -149,7 +149,9 @@ class Enrollment:
             missing, waiting, held = row
         if not missing:
             return GoneResult(held=held)
-        vanish = rule.lets_vanish(missing, waiting)
+        # Those that are held are missing too: what the uploader had in hand at the first listing
+        # must not go one by one as a few. Confirmed, they are among the missing already.
+        vanish = rule.lets_vanish(missing if rule.confirmed else missing + held, waiting)
         marked = 0
         for batch in batches:
             with self._connections.transaction() as cursor:
