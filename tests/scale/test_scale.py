@@ -149,7 +149,11 @@ def sweep_thrice(place: Path, files: int) -> Figures:
     station = Station(place / f"{files}", server=server, database="embedded")
     try:
         station.configure(log_level="debug")
-        station.delivery(endpoint_url=f"http://127.0.0.1:{closed_port()}", sweep_interval_seconds=5)
+        station.delivery(
+            endpoint_url=f"http://127.0.0.1:{closed_port()}",
+            sweep_interval_seconds=5,
+            vanish_share=1,  # nobody is here to confirm that all of them are gone
+        )
         make_sensors(station.drop, files)
         find_seconds = seconds_of_find(station.drop)
         time.sleep(2)  # all must be settled
