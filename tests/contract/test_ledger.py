@@ -459,17 +459,15 @@ def test_many_missing_files_are_held_until_they_are_back_or_somebody_confirms(le
         place.daemon_id, [Commit(claim=c, action=GiveBack(until=None)) for c in claimed], NOW
     )
     assert gone_after(ledger, delivery, *names[:40], rule=half) == GoneResult(held=60)
-    # Ten are back; a few more go.
+    # Ten are back; a few more go. They may be of the same mishap: they are asked about with it.
     there = [*names[:35], *names[90:]]
-    assert gone_after(ledger, delivery, *there, rule=half) == GoneResult(gone=5, held=50)
+    assert gone_after(ledger, delivery, *there, rule=half) == GoneResult(held=55)
     assert len(ledger.claim(place.daemon_id, delivery, 200)) == 45
     ledger.end(place.daemon_id)
-    assert sorted(p for p, s in states(database).items() if s == "vanished") == [
-        name.decode() for name in names[35:40]
-    ]
+    assert "vanished" not in states(database).values()
     # Somebody confirms.
     confirmed = VanishRule(share=0.5, confirmed=True)
-    assert gone_after(ledger, delivery, *there, rule=confirmed) == GoneResult(gone=50, held=0)
+    assert gone_after(ledger, delivery, *there, rule=confirmed) == GoneResult(gone=55, held=0)
     assert sum(state == "pending" for state in states(database).values()) == 45
     assert counts_kept(database) == counts_from_rows(database)
 

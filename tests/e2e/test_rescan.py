@@ -33,7 +33,7 @@ def test_a_mass_deletion_is_asked_about_and_ends_when_it_is_confirmed(station):
     station.wait_for_states(states(gone=30, here="uploaded", missing="pending"))
     told = station.wait_for_published("watching", reason="30 of the files that wait")
     assert "sensordrop rescan card --confirm-vanished" in told["reason"]
-    assert station.daemon.logs("files_missing")[0]["files"] == 30
+    assert station.daemon.logs("files_missing")[-1]["files"] == 30
     assert station.daemon.stop() == 0
     done = station.sensordrop("rescan", "card")
     assert "not running" in done.stdout

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -128,6 +127,13 @@ def test_a_read_only_database_is_told_and_waited_for(station):
     cards.assert_all_is_well()
 
 
+def fill(file: Path) -> None:
+    """Write until there is no room left; raises OSError then."""
+    with file.open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(65_536))
+
+
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a file system with little room."""
@@ -160,10 +166,9 @@ def test_a_database_whose_disk_is_full_goes_on_when_there_is_room_again(
             station.start()
             station.wait_for(cards.all_stored, what="the first card is stored")
             ballast = disk / "ballast"
-            with ballast.open("wb") as file:
-                # All that is free: whatever the server writes beyond its files finds no room.
-                room = shutil.disk_usage(disk).free
-                file.write(bytes(room))
+            # All that is free: whatever the server writes beyond its files finds no room.
+            with pytest.raises(OSError, match="space"):
+                fill(ballast)
             for number in range(40):
                 cards.drop(f"during{number}", 400)
                 if station.daemon.logs("ledger_unavailable"):
