@@ -177,7 +177,7 @@ class Wire:
         """Give the credentials as they are now; the library refreshes those that end."""
         try:
             frozen = place.credentials.get_frozen_credentials()
-        except Exception:
+        except Exception:  # all of them: `classified` raises what it does not know as it is
             with classified(f"reading the credentials for bucket {self._settings.bucket_name}"):
                 raise
         known = self._known_keys
