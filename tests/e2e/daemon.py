@@ -680,16 +680,17 @@ def settle_accounts(station: Station) -> None:
 
 
 def embedded_processes(folder: Path) -> list[psutil.Process]:
-    """Find the processes of servers that were embedded somewhere below a test's own folder."""
+    """Find the processes of servers that were embedded somewhere below a test's own folder.
+
+    A server's workers come and go: what is to be known of one stands in its `info`, read when it
+    was found. Whoever asks one of them later must reckon with its end.
+    """
     found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            where = process.cwd()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        own = process.pid != os.getpid()
-        if own and (any(str(folder) in word for word in words) or where.startswith(str(folder))):
+    for process in psutil.process_iter(["name", "cmdline", "cwd", "uids"], ad_value=None):
+        words = process.info["cmdline"] or []
+        where = process.info["cwd"] or ""
+        other = process.pid != os.getpid()
+        if other and (any(str(folder) in word for word in words) or where.startswith(str(folder))):
             found.append(process)
     return found
 

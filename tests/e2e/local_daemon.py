@@ -142,7 +142,7 @@ class LocalDaemon(RunningDaemon):
 
     def store_process(self) -> psutil.Process:
         """Give the local S3 server's process."""
-        (found,) = [p for p in self.processes() if "serve" in p.cmdline()]
+        (found,) = [p for p in self.processes() if "serve" in p.info["cmdline"]]
         return found
 
     def end_whatever_happens(self) -> None:

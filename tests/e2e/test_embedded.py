@@ -300,9 +300,9 @@ def test_as_root_postgresql_is_another_user_and_nothing_outside_changes(tmp_path
     with ended(LocalDaemon(closed)) as local:
         local.start()
         bring_in(local, FILES)
-        servers = [p for p in local.processes() if p.name() == "postgres"]
+        servers = [p for p in local.processes() if p.info["name"] == "postgres"]
         assert servers
-        assert all(p.uids().real != 0 for p in servers)
+        assert all(p.info["uids"].real != 0 for p in servers)
         assert local.stop() == 0
         assert local.command("status").returncode == 0
         assert local.processes() == []
