@@ -220,6 +220,42 @@ def test_an_upload_that_was_begun_long_ago_is_a_notice(station):
     station.delivery()
 
 
+def test_files_that_are_to_be_taken_away_need_a_folder_that_may_be_written(station):
+    """The unit as systemd would tell of it, by a `systemctl` of the test's own."""
+    station.sensordrop("init-db")
+    done = station.folder / "done"
+    station.delivery(after_verified=f"move:{done}")
+    programs = station.folder / "bin"
+    programs.mkdir()
+    systemctl = programs / "systemctl"
+    station.environment["PATH"] = f"{programs}:{station.environment['PATH']}"
+
+    def unit(writable):
+        systemctl.write_text(
+            "#!/bin/sh\necho LoadState=loaded\necho ProtectSystem=strict\n"
+            f"echo ReadWritePaths={writable}\n",
+            encoding="utf-8",
+        )
+        systemctl.chmod(0o755)
+
+    unit(writable=station.drop)
+    checks = told(station, code=1)
+    after = found(checks, "after verified", "card")
+    assert f"makes {done} read-only" in after["words"]
+    assert f"[Service] ReadWritePaths={done};" in after["hint"]
+
+    unit(writable=station.folder)
+    after = found(told(station, code=1), "after verified", "card")
+    assert f"{done} can't be written" in after["words"]
+    assert "no such file" in after["words"]
+
+    done.mkdir()
+    after = found(told(station, code=0), "after verified", "card")
+    assert after["outcome"] == "ok"
+    station.delivery()
+    assert names(told(station, code=0), "card") == OF_A_DELIVERY
+
+
 # --- folders and disks --------------------------------------------------------------------
 
 

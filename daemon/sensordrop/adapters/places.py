@@ -14,6 +14,7 @@ from sensordrop.adapters.watcher import SUGGESTED_WATCHES, WATCHES_SETTING, kern
 from sensordrop.core.check import Check, failed, notice, ok
 from sensordrop.core.glob import name_regex
 from sensordrop.core.keys import path_text
+from sensordrop.core.sandbox import Sandbox, drop_in
 from sensordrop.core.selection import JUNK_FOLDERS
 
 MIB = 1024 * 1024
@@ -106,6 +107,52 @@ def _count_folders(root: str) -> tuple[int, list[str]]:
             if not _JUNK.fullmatch(Path(folder).name):
                 closed.append(path_text(os.fsencode(folder)))
     return count, closed
+
+
+def look_at_after_verified(root: str, wish: str, sandbox: Sandbox | None) -> list[Check]:
+    """Look whether the daemon may take files away from a folder, where a delivery asks for it.
+
+    `wish` is the delivery's `after_verified`; `sandbox` what the service's unit lets it write,
+    None where no unit is installed.
+    """
+    name = "after verified"
+    if wish == "keep":
+        return []
+    target = wish.partition(":")[2]
+    folders = [os.path.realpath(each) for each in (root, target) if each]
+    shown = ", ".join(path_text(os.fsencode(each)) for each in folders)
+    if sandbox is not None:
+        closed = [each for each in folders if not sandbox.may_write(each)]
+        if closed:
+            words = ", ".join(path_text(os.fsencode(each)) for each in closed)
+            return [
+                failed(
+                    name,
+                    f"{wish}: the unit sensordropd.service makes {words} read-only",
+                    f"systemctl edit sensordropd, and give it: {drop_in(closed)}; then systemctl "
+                    "restart sensordropd",
+                )
+            ]
+    for folder in folders:
+        reason = _not_writable(folder)
+        if reason is not None:
+            words = f"{wish}: {path_text(os.fsencode(folder))} can't be written as {_who()}"
+            hint = f"let {_who()} write it, or set after_verified: keep"
+            return [failed(name, f"{words}: {reason}", hint)]
+    return [ok(name, f"{wish}: {shown} can be written as {_who()}")]
+
+
+def _not_writable(folder: str) -> str | None:
+    """Say why nothing can be made or removed in a folder, or None if it can."""
+    try:
+        flags = os.statvfs(folder).f_flag
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    if flags & os.ST_RDONLY:
+        return "its file system is mounted read-only"
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return "permission denied"
+    return None
 
 
 def look_at_watches(watches: int) -> Check:

@@ -6,6 +6,7 @@ import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -16,12 +17,14 @@ from sensordrop.adapters.local_s3 import LocalS3
 from sensordrop.adapters.places import (
     STATE_FREE_BYTES,
     Folder,
+    look_at_after_verified,
     look_at_disk,
     look_at_folder,
     look_at_watches,
 )
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination
+from sensordrop.adapters.unit import sandbox_of_unit
 from sensordrop.cli.doctor import Section
 from sensordrop.cli.place import DATABASE_VARIABLE, Place, place_of
 from sensordrop.composition import POLLING_SECONDS, open_ledger, s3_settings
@@ -36,6 +39,7 @@ from sensordrop.config import (
 )
 from sensordrop.core.check import Check, failed, first_failure, notice, ok
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
+from sensordrop.core.sandbox import Sandbox
 from sensordrop.local import local_environment, local_folder
 from sensordrop.version import VERSION
 
@@ -73,7 +77,8 @@ class Rounds:
         checks.append(look_at_disk("state directory", str(state), least=STATE_FREE_BYTES))
         checks += self._open_store()
         active = [d for d in deliveries if d.enabled]
-        folders = {d.name: _folder(d) for d in active}
+        sandbox = None if self._local is not None else sandbox_of_unit()
+        folders = {d.name: _folder(d, sandbox) for d in active}
         checks.append(look_at_watches(sum(each.watches for each in folders.values())))
         book = CapabilityBook()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -184,8 +189,11 @@ def _configuration(
     return told + [notice("configuration", str(each)) for each in notices]
 
 
-def _folder(delivery: DeliveryConfig) -> Folder:
-    return look_at_folder(str(delivery.local_directory), delivery.watch, POLLING_SECONDS)
+def _folder(delivery: DeliveryConfig, sandbox: Sandbox | None) -> Folder:
+    root = str(delivery.local_directory)
+    seen = look_at_folder(root, delivery.watch, POLLING_SECONDS)
+    taken = look_at_after_verified(root, delivery.after_verified, sandbox)
+    return replace(seen, checks=(*seen.checks, *taken))
 
 
 def _delivery(
