@@ -16,11 +16,11 @@ import psycopg2
 from figures import Better, Goal, Row, make_row
 from plan import MIB, Bench
 from sensordrop.adapters.clock import SystemClock
+from sensordrop.adapters.exposition import CONTENT_TYPE, Exposition
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.status_pages import StatusPages, pages
-from sensordrop.adapters.telemetry import CONTENT_TYPE, Exposition
 from sensordrop.composition import binding_of, make_delivery
 from sensordrop.config import DeliveryConfig
 from sensordrop.core.failure import FailureScope

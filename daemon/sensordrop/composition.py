@@ -17,6 +17,7 @@ import structlog
 
 from sensordrop.adapters.clock import SystemClock, local_zone
 from sensordrop.adapters.descriptors import make_room
+from sensordrop.adapters.exposition import CONTENT_TYPE, Exposition
 from sensordrop.adapters.finder import FindFinder, WalkFinder
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
@@ -29,7 +30,6 @@ from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.status_pages import StatusPages, pages
-from sensordrop.adapters.telemetry import CONTENT_TYPE, Exposition
 from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of

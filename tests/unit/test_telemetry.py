@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sensordrop.adapters import telemetry
+from sensordrop.adapters.exposition import Exposition
 from sensordrop.adapters.s3.requests import RequestTally
-from sensordrop.adapters.telemetry import METRICS, PREFIX, Exposition
+from sensordrop.adapters.telemetry import METRICS, PREFIX
 from sensordrop.core.model import DeliveryState
 from sensordrop.core.progress import SessionProgress
 from sensordrop.core.tally import DeliveryTally, Distribution, StationTally
@@ -189,6 +191,49 @@ def test_a_distribution_counts_for_the_first_bound_that_is_not_exceeded():
     assert of(found, "upload_size_bytes_bucket", le="+Inf") == 3
     assert of(found, "upload_size_bytes_count") == 3
     assert of(found, "upload_size_bytes_sum") == 65_536 + 65_537 + 6 * 2**30
+
+
+def of_metrics(exposition: Exposition) -> list[str]:
+    """Give the lines of our own metrics, without those of the process."""
+    lines = exposition.text().decode().splitlines()
+    return [line for line in lines if line.removeprefix("# HELP ").startswith(PREFIX)
+            or line.startswith(f"# TYPE {PREFIX}")]  # fmt: skip
+
+
+READING = delivery().reading
+OTHERS = [
+    {"settling": 9},
+    {"state": DeliveryState.OFFLINE, "open_breakers": frozenset({"station", "project"})},
+    {"tally": DeliveryTally(uploaded=1, attempts={("stored", ""): 1})},
+    {"tally": DeliveryTally(uploaded=1, attempts={("stored", ""): 2, ("timeout", "file"): 1})},
+    {"reading": None},
+    {"reading": replace(READING, counts={"pending": (10, 1001), "uploaded": (6, 500)})},
+    {"reading": replace(READING, session=None)},
+    {"cycle": 'C"2\\'},
+    {"watched": None, "remaining_seconds": None, "limit_bytes_per_second": 5.5},
+]
+
+
+def test_lines_that_are_kept_from_scrape_to_scrape_are_those_that_would_be_written_anew():
+    vitals, requests = Vitals(station()), RequestTally()
+    kept = Exposition(vitals, requests)
+    still = delivery(name="still")
+    for changes in [*OTHERS, *reversed(OTHERS)]:
+        for deliveries in ((still, delivery(**changes)), (delivery(**changes),), ()):
+            for _ in range(2):
+                vitals._vitals = station(*deliveries)
+                assert of_metrics(kept) == of_metrics(Exposition(vitals, requests))
+
+
+def test_what_a_delivery_counts_is_in_the_next_scrape():
+    one = delivery(tally=DeliveryTally(attempts={("stored", ""): 1}))
+    exposition = Exposition(Vitals(station(one, delivery(name="other"))), RequestTally())
+    exposition.text()
+    one.tally.uploaded += 3
+    one.tally.attempts[("stored", "")] += 3
+    text = exposition.text().decode()
+    assert 'sensordrop_files_uploaded_total{delivery="card"} 3.0\n' in text
+    assert 'sensordrop_attempts_total{delivery="card",class="stored",scope=""} 4\n' in text
 
 
 @pytest.mark.parametrize("bounds", [getattr(StationTally(), n).bounds for n in

@@ -1,13 +1,11 @@
-"""The metrics: every name that Prometheus sees, what it means, and how it is written out.
+"""The metrics: every name that Prometheus sees, what it means, and what it is read from.
 
 Names stand here and nowhere else; docs/METRICS.md is rendered from them:
 
     python -m sensordrop.adapters.telemetry docs/METRICS.md
 
 Labels are bounded: deliveries, states, scopes, classes of failures, operations, codes; never a
-path or a sensor. The text is written by us, because with a thousand deliveries it has fifty
-thousand lines, and prometheus-client's general way takes a fifth of a second for them; what it
-knows of the process itself comes from prometheus-client.
+path or a sensor. `exposition` writes them out.
 """
 
 from __future__ import annotations
@@ -15,18 +13,10 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.core.failure import FailureScope
@@ -39,9 +29,7 @@ from sensordrop.core.vitals import (
     SessionReading,
     StationVitals,
 )
-from sensordrop.ports import Telemetry
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX = "sensordrop_"
 INFINITE = float("inf")
 
@@ -125,29 +113,43 @@ def _of_disk(read: Callable[[DiskSpace], float]) -> Callable[[Station], Iterable
 
 
 _STATES = ("settling", *(state.value for state in UploadState), "ignored")
+_LABELLED_STATES = [(state, (state,)) for state in _STATES]
+_STATES_WITH_BYTES = [
+    (state, labels) for state, labels in _LABELLED_STATES if state not in ("settling", "uploading")
+]
+_NO_FILES = (0, 0)
 _SCOPES = [scope.value for scope in FailureScope if scope is not FailureScope.FILE]
 
 
-def _files(delivery: DeliveryVitals) -> Iterator[Sample]:
+def _files(delivery: DeliveryVitals) -> Iterable[Sample]:
     reading = delivery.reading
     if reading is None:
-        return
-    for state in _STATES:
-        files = reading.counts.get(state, (0, 0))[0]
-        if state == "settling":
-            files = delivery.settling
-        elif state == "uploading":
-            files = reading.uploading
-        elif state == "pending":
-            files = max(0, files - reading.uploading)
-        yield (state,), files
+        return ()
+    files = {state: counted[0] for state, counted in reading.counts.items()}
+    files["settling"] = delivery.settling
+    files["uploading"] = reading.uploading
+    files["pending"] = max(0, files.get("pending", 0) - reading.uploading)
+    return [(labels, files.get(state, 0)) for state, labels in _LABELLED_STATES]
 
 
-def _bytes(delivery: DeliveryVitals) -> Iterator[Sample]:
-    if delivery.reading is not None:
-        for state in _STATES:
-            if state not in ("settling", "uploading"):
-                yield (state,), delivery.reading.counts.get(state, (0, 0))[1]
+def _bytes(delivery: DeliveryVitals) -> Iterable[Sample]:
+    reading = delivery.reading
+    if reading is None:
+        return ()
+    counts = reading.counts
+    return [(labels, counts.get(state, _NO_FILES)[1]) for state, labels in _STATES_WITH_BYTES]
+
+
+@lru_cache(maxsize=16)
+def _state(state: DeliveryState | None) -> Iterable[Sample]:
+    """Give the samples of a delivery's state. Kept: there are few states and many deliveries."""
+    return [((each.value,), float(each is state)) for each in DeliveryState]
+
+
+@lru_cache(maxsize=16)
+def _breakers(open_scopes: frozenset[str]) -> Iterable[Sample]:
+    """Give the samples of a delivery's breakers. Kept for the same reason."""
+    return [((scope,), float(scope in open_scopes)) for scope in _SCOPES]
 
 
 def _deadline(delivery: DeliveryVitals) -> Iterable[Sample]:
@@ -346,7 +348,7 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         kind="gauge",
         labels=("delivery", "state"),
         meaning="1 for the state that `sensordrop status` shows, 0 for the others.",
-        read=lambda d: [((state.value,), float(state is d.state)) for state in DeliveryState],
+        read=lambda d: _state(d.state),
     ),
     DeliveryMetric(
         name="delivery_files",
@@ -413,7 +415,7 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         labels=("delivery", "class", "scope"),
         meaning="Attempts by what came of them; of failures the class and the scope as in "
         "docs/failures.md.",
-        read=lambda d: [(key, float(n)) for key, n in sorted(dict(d.tally.attempts).items())],
+        read=lambda d: dict(d.tally.attempts).items(),  # copied: its thread may go on counting
     ),
     DeliveryMetric(
         name="uploads_running",
@@ -448,7 +450,7 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         kind="gauge",
         labels=("delivery", "scope"),
         meaning="1 if trouble of this scope stops the delivery's uploads.",
-        read=lambda d: [((scope,), float(scope in d.open_breakers)) for scope in _SCOPES],
+        read=lambda d: _breakers(d.open_breakers),
     ),
     DeliveryMetric(
         name="paused",
@@ -590,97 +592,6 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         read=_deadline,
     ),
 )
-
-# --- writing them out ---------------------------------------------------------------------
-
-_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-
-
-class _Ends(dict[Labels, str]):
-    """Labels as they are written, by their values: made once, as there are few and many lines."""
-
-    def __init__(self, names: Labels, *, begin: str) -> None:
-        super().__init__()
-        self._names = names
-        self._begin = begin
-
-    def __missing__(self, values: Labels) -> str:
-        written = _written(self._names, values)
-        made = self[values] = f"{self._begin}{written}}}" if written else self._without()
-        return made
-
-    def _without(self) -> str:
-        return "" if self._begin == "{" else "}"
-
-
-class Exposition:
-    """Writes all metrics out in Prometheus' text format. Safe from every thread."""
-
-    def __init__(self, telemetry: Telemetry, requests: RequestTally) -> None:
-        self._telemetry = telemetry
-        self._requests = requests
-        self._ends = {
-            metric.name: _Ends(metric.labels[1:], begin=",")
-            if isinstance(metric, DeliveryMetric)
-            else _Ends(metric.labels, begin="{")
-            for metric in METRICS
-        }
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        PlatformCollector(registry=self._process)
-        GCCollector(registry=self._process)
-
-    def text(self) -> bytes:
-        """Write out how the daemon is right now."""
-        station = Station(vitals=self._telemetry.vitals(), requests=self._requests)
-        deliveries = [
-            (f'{{delivery="{delivery.name.translate(_ESCAPED)}"', delivery)
-            for delivery in station.vitals.deliveries
-        ]
-        lines: list[str] = []
-        for metric in METRICS:
-            name = PREFIX + metric.name
-            lines += (f"# HELP {name} {metric.meaning}", f"# TYPE {name} {metric.kind}")
-            ends = self._ends[metric.name]
-            match metric:
-                case DeliveryMetric(read=of_delivery):
-                    lines += [
-                        f"{name}{begin}{ends[values]} {_number(value)}"
-                        for begin, delivery in deliveries
-                        for values, value in of_delivery(delivery)
-                    ]
-                case StationMetric(read=of_station):
-                    lines += [
-                        f"{name}{ends[values]} {_number(value)}"
-                        for values, value in of_station(station)
-                    ]
-                case HistogramMetric(labels=labels, read=distributions):
-                    for values, distribution in distributions(station):
-                        lines += _histogram(name, _written(labels, values), distribution)
-        lines.append("")
-        return "\n".join(lines).encode("utf-8", "replace") + generate_latest(self._process)
-
-
-def _histogram(name: str, labels: str, distribution: Distribution) -> Iterator[str]:
-    before = f"{labels}," if labels else ""
-    after = f"{{{labels}}}" if labels else ""
-    below = 0
-    for bound, count in zip((*distribution.bounds, INFINITE), distribution.counts, strict=True):
-        below += count
-        yield f'{name}_bucket{{{before}le="{_number(bound)}"}} {below}'
-    yield f"{name}_count{after} {below}"
-    yield f"{name}_sum{after} {_number(distribution.sum)}"
-
-
-def _written(names: Labels, values: Labels) -> str:
-    return ",".join(
-        f'{name}="{value.translate(_ESCAPED)}"' for name, value in zip(names, values, strict=True)
-    )
-
-
-def _number(value: float) -> str:
-    return "+Inf" if value == INFINITE else repr(value)
-
 
 # --- the document -------------------------------------------------------------------------
 
