@@ -8,17 +8,20 @@ WITH places AS MATERIALIZED (
     JOIN clients AS c ON c.id = d.client_id
     JOIN projects AS p ON p.id = d.project_id
 )
-SELECT d.client, d.project, d.delivery, e.serial AS sensor, f.path, q.error_class,
+SELECT d.client, d.project, d.delivery, e.serial AS sensor, q.path, q.error_class,
        q.message AS error, q.attempts, q.failed_at
 FROM places AS d
 CROSS JOIN LATERAL (
-    SELECT DISTINCT ON (n.upload_id) n.upload_id, n.error_class, n.message, n.attempts, n.failed_at
+    -- The files are looked up within each delivery: outside, what was found would be kept for a
+    -- second look at the same file, which never comes.
+    SELECT DISTINCT ON (n.upload_id) f.sensor_id, f.path, n.error_class, n.message, n.attempts,
+           n.failed_at
     FROM (
         SELECT id, upload_id, error_class, message, attempts, failed_at
         FROM upload_failures WHERE delivery_id = d.delivery_id AND final
         ORDER BY id DESC LIMIT 50
     ) AS n
+    JOIN file_uploads AS f ON f.id = n.upload_id AND f.state = 'failed'
     ORDER BY n.upload_id, n.id DESC
 ) AS q
-JOIN file_uploads AS f ON f.id = q.upload_id AND f.state = 'failed'
-JOIN sensors AS e ON e.id = f.sensor_id;
+JOIN sensors AS e ON e.id = q.sensor_id;
