@@ -45,7 +45,9 @@ format: setup ## Lay the code out anew.
 dashboards: setup ## Write Grafana's dashboards anew from their code.
 	$(BIN)/python packaging/grafana/make_dashboards.py
 
+# Where libfaketime is missing and can't be installed, the tests of wrong clocks are skipped.
 test: setup ## All tests but the slow ones and those that need Ceph, Prometheus or a browser.
+	-tests/faults/install_faketime.sh
 	$(BIN)/pytest -m "not scale and not ceph and not prometheus and not browser and not system" -n $(WORKERS) --dist loadscope
 
 test-browser: setup ## Pages in a real browser; as root installs it if it is missing.

@@ -1073,6 +1073,14 @@ class Ledger(Protocol):
         """
         ...
 
+    def bring_forward(self, longest_waits: Mapping[int, float]) -> int:
+        """Make files due that wait for longer than any wait lasts, which is given in seconds for
+        each delivery; give how many.
+
+        The database's clock was set back after they were put off. What is held stays held.
+        """
+        ...
+
     def commit(self, daemon_id: int, commits: Sequence[Commit], now: datetime) -> int:
         """Write decided actions down in one durable transaction; give how many still held.
 

@@ -101,6 +101,7 @@ def test_the_sensor_is_the_folder_at_the_configured_level():
     assert sensor_of(path, 3) == "Data"
     assert sensor_of(path, 4) == ""  # the file itself is no sensor
     assert sensor_of(path, 0) == ""
+    assert sensor_of(path, -1) == ""
     assert sensor_of("a.wav", 1) == ""
     assert sensor_of("950349/a.wav", 1) == "950349"
 
@@ -184,3 +185,14 @@ def test_the_message_about_a_long_key_is_itself_short():
     with pytest.raises(FailureError) as error:
         object_key("C2", "x" * 100_000)
     assert len(error.value.failure.message) < 400
+
+
+@pytest.mark.parametrize("text", ["_sensordrop/a.wav", "_sensordrop/receipts/a.wav"])
+def test_no_file_lies_where_receipts_are_kept(text):
+    with pytest.raises(FailureError) as error:
+        object_key("", text)
+    failure = error.value.failure
+    assert failure.error_class == "key-reserved"
+    assert failure.scope is FailureScope.FILE
+    assert failure.permanent
+    assert object_key("C2", text) == f"C2/{text}"

@@ -30,6 +30,7 @@ from sensordrop.core.lifecycle import (
     Unsettled,
     Wait,
     backoff_seconds,
+    longest_wait_seconds,
     plan,
 )
 from sensordrop.core.model import Claim, Fingerprint, Receipt
@@ -194,6 +195,20 @@ def test_a_store_that_asks_for_ever_is_asked_again_within_the_limit(nonsense):
 @pytest.mark.parametrize("nonsense", [0.0, -1.0, -1e300, float("-inf"), float("nan")])
 def test_a_senseless_wish_of_the_store_leaves_our_own_wait(nonsense):
     assert decide(Failed(failure=failure(retry_after=nonsense))).until == after(2.5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds"),
+    [({}, 3600), ({"retry_cap_seconds": 3601.0}, 3601), ({"quiet_seconds": 7200.0}, 7200)],
+)
+def test_no_file_waits_longer_than_the_longest_of_its_waits(policy, seconds):
+    assert longest_wait_seconds(RetryPolicy(**policy)) == seconds
+    asked = Failed(failure=failure(retry_after=1e15))
+    late = Failed(failure=failure())
+    written = Unsettled(fingerprint=GROWN, why="written")
+    for outcome in (asked, late, written, Gone(), FolderOffline()):
+        decided = decide(outcome, attempts=50, dice=0.999, times_to_retry=99, **policy)
+        assert decided.until <= after(seconds)
 
 
 dices = st.floats(0, 1, exclude_max=True)

@@ -44,6 +44,26 @@ def classify(error: Exception) -> tuple[str, FailureScope, bool] | None:
     return None if found is None else (found.error_class, found.scope, found.permanent)
 
 
+@pytest.mark.parametrize(
+    ("code", "date", "expected"),
+    [
+        ("403", "Fri, 01 May 2026 11:44:59 GMT", "clock-skew"),
+        ("AccessDenied", "Fri, 01 May 2026 12:15:01 GMT", "clock-skew"),
+        ("SignatureDoesNotMatch", "Sat, 01 Jan 2000 00:00:00 GMT", "clock-skew"),
+        ("403", "Fri, 01 May 2026 11:45:00 GMT", "access-denied"),
+        ("AccessDenied", "Fri, 01 May 2026 12:15:00 GMT", "access-denied"),
+        ("AccessDenied", "yesterday", "access-denied"),
+        ("AccessDenied", "Sat, 01 Jan 2000 00:00:00 -0000", "access-denied"),
+        ("ExpiredToken", "Sat, 01 Jan 2000 00:00:00 GMT", "credentials-expired"),
+        ("NoSuchBucket", "Sat, 01 Jan 2000 00:00:00 GMT", "bucket-missing"),
+    ],
+)
+def test_a_refusal_from_another_time_is_the_clocks(code, date, expected):
+    found = store_failure(answered(code, 403, date=date), "storing bucket/key", now=NOW)
+    assert found is not None
+    assert found.error_class == expected
+
+
 FILE, PROJECT = FailureScope.FILE, FailureScope.PROJECT
 DESTINATION, STATION = FailureScope.DESTINATION, FailureScope.STATION
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sensordrop.core.failure import Failure, FailureScope
+from sensordrop.core.failure import RETRY_AFTER_LIMIT_SECONDS, Failure, FailureScope
 from sensordrop.core.model import Claim, Fingerprint, Receipt
 
 GONE_WAIT_SECONDS = 60.0
@@ -159,6 +159,19 @@ def backoff_seconds(failures: int, *, base: float, cap: float, dice: float) -> f
     exponent = min(failures - 1, 60)  # beyond that every step is above any cap; avoids overflow
     step: float = min(cap, base * 2**exponent)
     return step * dice
+
+
+def longest_wait_seconds(policy: RetryPolicy) -> float:
+    """Give the longest wait that `plan` decides on.
+
+    A file that is due later than that was put off by a clock that has been set back since.
+    """
+    return max(
+        policy.retry_cap_seconds,
+        policy.quiet_seconds,
+        RETRY_AFTER_LIMIT_SECONDS,
+        GONE_WAIT_SECONDS,
+    )
 
 
 def wants_a_human(failed_files: int, policy: RetryPolicy) -> bool:

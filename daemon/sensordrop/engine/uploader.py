@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
+from math import inf
 
 import structlog
 
@@ -22,6 +24,7 @@ from sensordrop.core.lifecycle import (
     RestorePredecessor,
     Retry,
     Stored,
+    longest_wait_seconds,
     plan,
 )
 from sensordrop.core.model import Claim
@@ -94,6 +97,9 @@ class Uploader:
         self._running: dict[int, dict[tuple[int, int], Claim]] = {d.delivery_id: {} for d in active}
         self._commits: list[Commit] = []
         self._commits_since = 0.0
+        self._wall = clock.now()
+        """What the wall clock showed when the monotonic clock was 0, as it was with the oldest of
+        the commits."""
         self._look_at: dict[int, float] = {}
         self._poll_at = 0.0
         self._wake_at = 0.0
@@ -184,6 +190,22 @@ class Uploader:
         for delivery_id, wait in due.items():
             if wait < POLL_SECONDS:
                 self._look_at[delivery_id] = now + max(0.0, wait)
+        self._bring_forward(due)
+
+    def _bring_forward(self, due: Mapping[int, float]) -> None:
+        """Let files be tried that wait for longer than they were told to."""
+        longest = {key: longest_wait_seconds(self._by_id[key].settings.policy) for key in due}
+        late = {key: longest[key] for key, wait in due.items() if longest[key] < wait < inf}
+        if not late:
+            return
+        if files := self._ledger.bring_forward(late):
+            _log.warning(
+                "clock_set_back",
+                files=files,
+                problem="they were put off by a clock that was ahead, and would wait for it",
+                hint="nothing to do: they are tried now; see that this machine's time is right",
+            )
+            self._poll_at = 0.0
 
     def _refill(self) -> None:
         """Start what may start, and note when to look again if nothing happens before."""
@@ -320,11 +342,10 @@ class Uploader:
     def _decide(self, done: Done) -> None:
         done = self._judged(done)
         delivery, outcome = done.delivery, done.outcome
-        now = self._clock.now()
         action = plan(
             done.claim,
             outcome,
-            now=now,
+            now=self._wall_time(),
             policy=delivery.settings.policy,
             dice=self._dice(),
         )
@@ -377,6 +398,17 @@ class Uploader:
             self._commits_since = self._clock.monotonic()
         self._commits.append(commit)
 
+    def _wall_time(self) -> datetime:
+        """Give the wall clock's time, without its jumps while outcomes wait to be written down.
+
+        What is put off for five seconds must not wait a year because the clock was set between
+        the decision and the commit.
+        """
+        now = self._clock.monotonic()
+        if not self._commits:
+            self._wall = self._clock.now() - timedelta(seconds=now)
+        return self._wall + timedelta(seconds=now)
+
     def _commit_is_due(self) -> bool:
         return (
             len(self._commits) >= COMMIT_ROWS
@@ -389,7 +421,7 @@ class Uploader:
             return
         batch = list(self._commits)
         began = self._clock.monotonic()
-        held = self._ledger.commit(self._daemon_id(), batch, self._clock.now())
+        held = self._ledger.commit(self._daemon_id(), batch, self._wall_time())
         self._tally.commit_seconds.add(self._clock.monotonic() - began)
         self._tally.commit_files.add(len(batch))
         del self._commits[: len(batch)]

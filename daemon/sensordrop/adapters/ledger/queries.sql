@@ -23,10 +23,12 @@ RETURNING id;
 SELECT id FROM daemons WHERE instance = %(instance)s AND ended_at IS NULL;
 
 -- name: dead_daemons
--- Finds programs whose heartbeat has been silent for too long, wherever they ran.
+-- Finds programs whose heartbeat has been silent for too long, wherever they ran. One that is still
+-- to come was written by a clock that has been set back since: who lives writes a new one.
 SELECT id FROM daemons
 WHERE ended_at IS NULL
-  AND heartbeat_at < now() - make_interval(secs => %(dead_after_seconds)s);
+  AND (heartbeat_at < now() - make_interval(secs => %(dead_after_seconds)s)
+       OR heartbeat_at > now() + make_interval(secs => %(dead_after_seconds)s));
 
 -- name: end_daemons
 -- Writes down that these programs are no more.
@@ -474,6 +476,8 @@ WHERE q.delivery_id = %(delivery_id)s AND q.next_at = '9999-01-01 00:00+00'
 
 -- name: find_gone
 -- Finds waiting files that a complete listing, begun after they went on the books, did not have.
+-- A time to come was written by a clock that has been set back since: it says nothing, and each
+-- file is looked at once more anyway.
 -- Those that are held already are looked for only when somebody has confirmed that they are gone.
 TRUNCATE work RESTART IDENTITY;
 INSERT INTO work (verdict, upload_id, path_bytes)
@@ -482,7 +486,7 @@ FROM upload_queue AS q
 JOIN file_uploads AS f ON f.id = q.upload_id
 WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
   AND (%(confirmed)s OR q.next_at <> '9999-01-01 00:00+00')
-  AND f.enrolled_at < %(sweep_began)s
+  AND (f.enrolled_at < %(sweep_began)s OR f.enrolled_at > clock_timestamp())
   AND NOT EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
 
 -- name: gone_batch
@@ -624,6 +628,16 @@ CROSS JOIN LATERAL (
     SELECT next_at FROM upload_queue WHERE delivery_id = d.id
     ORDER BY next_at, upload_id LIMIT 1
 ) AS q;
+
+-- name: bring_forward
+-- Makes files due that wait longer than any wait lasts: they were put off by a clock that has been
+-- set back since. What is held until somebody confirms that it is gone stays held.
+UPDATE upload_queue AS q
+SET next_at = now()
+FROM unnest(%(delivery_ids)s::bigint[], %(longest_waits)s::float8[]) AS d(id, longest_seconds)
+WHERE q.delivery_id = d.id
+  AND q.next_at > now() + make_interval(secs => d.longest_seconds)
+  AND q.next_at < '9999-01-01 00:00+00';
 
 -- name: queued
 -- Tells whether a delivery has any file that is not finished.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,18 @@ class Work:
         with self._connections.transaction() as cursor:
             cursor.execute(query("due_in_seconds"), {"delivery_ids": list(delivery_ids)})
             return dict(cursor.fetchall())
+
+    def bring_forward(self, longest_waits: Mapping[int, float]) -> int:
+        """Make files due that a clock put off that was wrong; see `ports.Ledger.bring_forward`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("bring_forward"),
+                {
+                    "delivery_ids": list(longest_waits),
+                    "longest_waits": list(longest_waits.values()),
+                },
+            )
+            return int(cursor.rowcount)
 
     def commit(self, daemon_id: int, commits: Sequence[Commit], now: datetime) -> int:
         """Write outcomes down; see `ports.Ledger.commit`."""

@@ -134,6 +134,7 @@ RULES: tuple[Rule, ...] = (
         meaning="this machine's clock and the store's are too far apart to sign requests",
         hint="set this machine's clock (`timedatectl`, NTP)",
         codes=("RequestTimeTooSkewed", "RequestInTheFuture"),
+        ours="a refusal whose Date is more than 15 minutes away from this machine's time",
     ),
     Rule(
         error_class="encryption-key",

@@ -36,6 +36,11 @@ _BY_READING_ERRNO = {number: rule for rule in RULES for number in rule.reading_e
 STALE_CREDENTIALS_WORDS = "refreshed credentials are still expired"
 """The library has no exception of its own for a source that gives out credentials of yesterday."""
 
+SKEW_SECONDS = 900.0
+"""A store refuses what was signed so far from its own time (Amazon S3 API Reference, "RequestTimeTooSkewed")."""
+_REFUSALS = frozenset({"access-denied", "credentials-refused"})
+"""What a store may say instead: to a question without a body, as plain HTTP 403."""
+
 NEW_CREDENTIALS_MAY_HELP = frozenset(
     {"no-credentials", "credentials-expired", "credentials-refused", "access-denied", "clock-skew"}
 )
@@ -158,11 +163,22 @@ def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
 
 
+def _clocks_differ(date: str, now: datetime) -> bool:
+    """Tell whether the Date of an answer is so far from this machine's clock that a store refuses."""
+    try:
+        when = parsedate_to_datetime(date)
+    except ValueError:
+        return False
+    return when.tzinfo is not None and abs((when - now).total_seconds()) > SKEW_SECONDS
+
+
 def _answered(error: boto.ClientError, tried: str, now: datetime) -> Failure:
     code, status = code_of(error), status_of(error)
     rule = _rule_of_answer(code, status)
     words = printable(str(error.response.get("Error", {}).get("Message", "")))
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if rule.error_class in _REFUSALS and _clocks_differ(headers.get("date", ""), now):
+        rule = BY_CLASS["clock-skew"]
     said = f"{status} {printable(code)}" if code != str(status) else str(status)
     return failure(
         rule.error_class,
