@@ -284,15 +284,17 @@ def test_the_embedded_ledger_comes_back_by_itself(make_station, moto):
             victim = next(p for p in victim.children() if _serves_the_daemon(p))
         files = {f"s{round_number}/{n}.wav": b"%d" % n * (n + 1) for n in range(30)}
         digests |= drop_files(station.drop, dict(list(files.items())[:15]))
+        told = len(daemon.logs("ledger_unavailable"))
         victim.kill()
         digests |= drop_files(station.drop, dict(list(files.items())[15:]))
         station.wait_for(
-            lambda expected=dict(digests): (
-                _answers(station) and everything_is_stored(station, expected)
-            ),
+            lambda seen=told: len(daemon.logs("ledger_unavailable")) > seen,
+            what=f"the daemon noticing kill {round_number}",
+        )
+        station.wait_for(
+            lambda expected=dict(digests): _everything_is_stored_at_last(station, expected),
             what=f"all files stored after kill {round_number}",
         )
-    assert daemon.logs("ledger_unavailable"), "nothing was killed"
     assert_embedded_is_well(station, digests)
 
 
@@ -303,11 +305,11 @@ def _serves_the_daemon(process: psutil.Process) -> bool:
         return False  # a worker of the server's that has ended
 
 
-def _answers(station: Station) -> bool:
+def _everything_is_stored_at_last(station: Station, digests: dict[str, str]) -> bool:
     try:
-        return station.ledger.exists()
+        return everything_is_stored(station, digests)
     except psycopg2.OperationalError:
-        return False  # it is being started again
+        return False  # it is ending or being started again: at any of the questions
 
 
 def test_the_local_store_comes_back_by_itself(tmp_path):
