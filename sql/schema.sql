@@ -80,7 +80,8 @@ CREATE TABLE stations (
 );
 
 -- One row for every start of a program that claims work. Its claims are good while its heartbeat
--- is fresh; instance names its state directory, so that a successor knows its predecessor.
+-- is fresh; instance names its state directory, so that a successor knows its predecessor (of a run
+-- by hand: its folder). delivery_ids are the deliveries that it looks after.
 CREATE TABLE daemons (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     station_id    bigint NOT NULL REFERENCES stations,
@@ -90,7 +91,8 @@ CREATE TABLE daemons (
     pid           integer NOT NULL,
     started_at    timestamptz NOT NULL DEFAULT now(),
     heartbeat_at  timestamptz NOT NULL DEFAULT now(),
-    ended_at      timestamptz
+    ended_at      timestamptz,
+    delivery_ids  bigint[] NOT NULL DEFAULT '{}'
 );
 
 -- Finds predecessors, and daemons whose heartbeat died.

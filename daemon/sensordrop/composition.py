@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
+from sensordrop.adapters.no_watcher import NoWatcher
 from sensordrop.adapters.notify_socket import NotifySocket
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
@@ -71,6 +73,7 @@ from sensordrop.ports import (
     Throttle,
     Trail,
     Turn,
+    Watcher,
 )
 from sensordrop.version import VERSION
 
@@ -203,11 +206,12 @@ def make_delivery(
     throttle: Throttle | None = None,
     *,
     requests: RequestTally | None = None,
+    by_hand: bool = False,
 ) -> Delivery:
     """Build a delivery with its folder, its finder and its destination.
 
     `book`: what is seen of the stores, shared with other deliveries; `requests`: where requests
-    to them are counted.
+    to them are counted; `by_hand`: for a run that sweeps once, and ends.
     """
     selection = Selection(
         include=config.include, exclude=config.exclude, extensions=config.extensions
@@ -233,9 +237,9 @@ def make_delivery(
             ),
             priority=config.priority,
             max_workers=config.max_workers,
-            sweep_interval_seconds=config.sweep_interval_seconds,
-            polling_interval_seconds=None if config.watch == "off" else POLLING_SECONDS,
-            can_watch=_watch_rule(config),
+            sweep_interval_seconds=inf if by_hand else config.sweep_interval_seconds,
+            polling_interval_seconds=None if by_hand or config.watch == "off" else POLLING_SECONDS,
+            can_watch=(lambda: False) if by_hand else _watch_rule(config),
             writer_check=config.writer_check,
             vanish_share=config.vanish_share,
             enabled=config.enabled,
@@ -252,6 +256,7 @@ def make_delivery(
             project=config.project,
             cycle=config.cycle,
             session_deadline_seconds=config.session_deadline_seconds,
+            session_quiet_seconds=0.0 if by_hand else None,
         )
     )
 
@@ -272,6 +277,10 @@ def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
     if config.use_find and shutil.which("find"):
         return FindFinder
     return WalkFinder
+
+
+Companion = Callable[[Sequence[Delivery], Clock], Service]
+"""Makes the service that looks after a run by hand."""
 
 
 class ConfiguredThrottle:
@@ -325,12 +334,16 @@ class Daemon:
         instance: UUID,
         local: LocalS3 | None = None,
         manager: NotifySocket | None = None,
+        by_hand: Companion | None = None,
     ) -> None:
-        """`manager`: who started us and wants to hear how it goes."""
+        """`manager`: who started us and wants to hear how it goes; `by_hand`: this is no daemon but
+        a run by hand, and whoever looks after it.
+        """
+        self._by_hand = by_hand
         self._manager = manager or NotifySocket(None)
         self._configuration = configuration
         self._ledger = ledger
-        self._station = station
+        self.station = station
         self._instance = instance
         self._local = local
         self._clock = SystemClock()
@@ -356,9 +369,9 @@ class Daemon:
         if advice := self._ledger.reader_advice():
             _log.info("reader_missing", hint=advice)
         self._registration = self._ledger.register(
-            station=self._station,
+            station=self.station,
             instance=self._instance,
-            origin="daemon",
+            origin="daemon" if self._by_hand is None else "batch",
             version=VERSION,
             bindings=[binding_of(c, self._local) for c in self._configuration.deliveries],
             daemon_configuration=self._configuration.daemon.public_dict(),
@@ -371,6 +384,19 @@ class Daemon:
         delivery_ids = list(self._registration.delivery_ids.values())
         self._sessions_at_start = self._ledger.open_sessions(delivery_ids)
         self._controls_at_start = self._ledger.controls(self._daemon_id(), delivery_ids)
+
+    def begin_session(self, delivery: str) -> tuple[int, int]:
+        """Open a session before the work begins, unless one runs; give the delivery's id and its."""
+        assert self._registration is not None, "register first"
+        delivery_id = self._registration.delivery_ids[delivery]
+        session_id = self._ledger.begin_session(delivery_id)
+        self._sessions_at_start = self._ledger.open_sessions([delivery_id])
+        return delivery_id, session_id
+
+    @property
+    def controls_at_start(self) -> Sequence[Control]:
+        """What people had set when this program registered."""
+        return self._controls_at_start
 
     def _most_workers(self) -> int:
         """Say how many uploads this process may open files for, and tell where it is too few."""
@@ -404,6 +430,7 @@ class Daemon:
                 book,
                 self._throttles.of(config.name),
                 requests=self._requests,
+                by_hand=self._by_hand is not None,
             )
             for config in self._configuration.deliveries
         ]
@@ -411,7 +438,7 @@ class Daemon:
             delivery.session_open = delivery.delivery_id in self._sessions_at_start
         bell = Bell()
         hints = HintQueue(bell)
-        watcher = InotifyWatcher(hints)
+        watcher: Watcher = NoWatcher() if self._by_hand else InotifyWatcher(hints)
         self._supervisor = Supervisor(
             self._services(deliveries, bell, hints, watcher),
             self._clock,
@@ -422,6 +449,11 @@ class Daemon:
             self._supervisor.run(wanted)
         finally:
             watcher.close()
+        self.end()
+
+    def end(self) -> None:
+        """Write down that this program has ended, after `run` or instead of it."""
+        assert self._registration is not None, "register first"
         try:
             self._ledger.fold_counters()
             self._ledger.end(self._registration.daemon_id)
@@ -439,7 +471,7 @@ class Daemon:
         deliveries: Sequence[Delivery],
         bell: Bell,
         hints: HintQueue,
-        watcher: InotifyWatcher,
+        watcher: Watcher,
     ) -> list[Service]:
         uploader = Uploader(
             ledger=self._ledger,
@@ -512,6 +544,8 @@ class Daemon:
                 close_thread=self._ledger.close_own,
             )
             services.append(Service(name="auditor", run=auditor.run, wake=auditor.wake))
+        if self._by_hand is not None:
+            services.append(self._by_hand(deliveries, self._clock))
         services += self._watched_from_outside(deliveries, uploader, hints, limits)
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -68,6 +68,28 @@ def configure(log_format: str, log_level: str) -> None:
         processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
         logger_factory=factory,
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+
+
+def hand_on(take: Callable[[str, dict[str, Any]], None], log_level: str) -> None:
+    """Give every event, with the level that it has, to `take` instead of writing it.
+
+    `take` is called from every thread, and must not raise.
+    """
+
+    def last(_: Any, level: str, event: Event) -> Event:
+        take(level, dict(event))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[log_level]),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")

@@ -25,6 +25,7 @@ VERBS = {
     "session": ("sensordrop.cli.session", "Show one session, and what failed in it."),
     "sessions": ("sensordrop.cli.sessions", "List the bursts of work."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
+    "upload": ("sensordrop.cli.upload", "Upload a folder now, without the daemon."),
     "verify": ("sensordrop.cli.verify", "Compare what is stored with the ledger and the disk."),
     "version": ("sensordrop.cli.version", "Say which version this is."),
     "why": ("sensordrop.cli.why", "Tell one file's whole story, and what holds it up."),

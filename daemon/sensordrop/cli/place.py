@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ from sensordrop.config import (
     load,
     take_credentials,
 )
+from sensordrop.config.environment import DEFAULT_FOLDER
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.exits import Exit
 from sensordrop.local import local_folder
@@ -82,24 +83,75 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
     if named or os.access(path, os.R_OK):
         try:
             take_credentials(path, os.environ)
-            configuration, _ = load(path, environ=os.environ, flags=flags)
+            configuration, _ = load(
+                path, environ=os.environ, flags=flags, allow_relative=not path.is_dir()
+            )
         except ConfigurationError as error:
-            for problem in error.problems:
-                click.echo(str(problem), err=True)
-            sys.exit(Exit.USAGE)
-        return replace(place_of(configuration.daemon), deliveries=configuration.deliveries)
+            refuse(error)
+        daemon = daemon_for(path, configuration.daemon, flags)
+        return replace(place_of(daemon), deliveries=configuration.deliveries)
+    return place_of(_our_own(flags))
+
+
+def daemon_for(
+    path: Path | None, daemon: DaemonConfig, flags: dict[str, str | None]
+) -> DaemonConfig:
+    """Give the daemon's settings for what was loaded from `path`.
+
+    A delivery's file says nothing about the ledger. It is what the environment or flags say, that
+    of this machine's configuration folder where it is for this user to use, else our own.
+    """
+    if (path is not None and path.is_dir()) or _says_where(daemon):
+        return daemon
+    return _daemon_beside(flags)
+
+
+def own_home() -> Path:
+    """Give the folder in which this user's own ledger is."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "sensordrop"
+
+
+def _says_where(daemon: DaemonConfig) -> bool:
+    """Tell whether somebody said where the ledger is, and it is for this user to use."""
+    if daemon.database != "embedded":
+        return True
+    default = DaemonConfig.model_fields["state_directory"].default
+    return daemon.state_directory != default or _is_ours(daemon)
+
+
+def _is_ours(daemon: DaemonConfig) -> bool:
+    return os.access(daemon.state_directory / "postgresql" / "data", os.R_OK | os.W_OK | os.X_OK)
+
+
+def _daemon_beside(flags: dict[str, str | None]) -> DaemonConfig:
+    folder = Path(DEFAULT_FOLDER)
+    if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+        try:
+            take_credentials(folder, os.environ)
+            configuration, _ = load(folder, environ=os.environ, flags=flags)
+        except ConfigurationError as error:
+            refuse(error)
+        if configuration.daemon.database != "embedded" or _is_ours(configuration.daemon):
+            return configuration.daemon
+    return _our_own(flags)
+
+
+def _our_own(flags: dict[str, str | None]) -> DaemonConfig:
     try:
         configuration, _ = load(
-            None,
-            environ=os.environ,
-            flags={**flags, "state_directory": str(Path(home) / "sensordrop")},
+            None, environ=os.environ, flags={**flags, "state_directory": str(own_home())}
         )
     except ConfigurationError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        sys.exit(Exit.USAGE)
-    return place_of(configuration.daemon)
+        refuse(error)
+    return configuration.daemon
+
+
+def refuse(error: ConfigurationError) -> NoReturn:
+    """Say what is wrong with a configuration, and end the program."""
+    for problem in error.problems:
+        click.echo(str(problem), err=True)
+    sys.exit(Exit.USAGE)
 
 
 def place_of(config: DaemonConfig) -> Place:

@@ -47,6 +47,9 @@ class DeliverySettings:
     cycle: str = ""
     session_deadline_seconds: float | None = None
     """How long a session may take before somebody is told; None: as long as it likes."""
+    session_quiet_seconds: float | None = None
+    """How long the folder must be quiet before a session ends; None: `quiet_seconds`. In a run by
+    hand nobody reports what comes later, so that waiting for it would be in vain."""
     listing_age_seconds: float = LISTING_AGE_SECONDS
     """How old a listing of the delivery's prefix may be before it is listed again."""
 

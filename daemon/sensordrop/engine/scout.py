@@ -535,7 +535,9 @@ class Scout:
             queued=0,
             last_activity=delivery.last_activity,
         )
-        quiet = delivery.settings.rules.quiet_seconds
+        quiet = delivery.settings.session_quiet_seconds
+        if quiet is None:
+            quiet = delivery.settings.rules.quiet_seconds
         if why_open(activity, monotonic=now, quiet_seconds=quiet) is not None:
             return
         if self._ledger.has_queued(delivery.delivery_id):

@@ -30,5 +30,7 @@ def tell(done: Done, action: object) -> None:
         case Stored(receipt=receipt) | AlreadyStored(receipt=receipt) if receipt.conflict:
             _log.warning("conflict", **where, stored_as=receipt.object_key,
                          hint="the bucket held other content under its key; both are kept")  # fmt: skip
-        case Stored() | AlreadyStored():
+        case Stored():
             _log.debug("file_stored", **where)
+        case AlreadyStored(evidence=evidence):
+            _log.debug("file_skipped", **where, evidence=evidence)

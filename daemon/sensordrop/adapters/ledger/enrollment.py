@@ -71,7 +71,7 @@ class Enrollment:
         """Compare a listing with the books; see `ports.Ledger.enroll_listing`."""
         with self._connections.transaction() as cursor:
             cursor.execute(query("make_listing_tables"))
-            cursor.copy_expert(query("copy_listing"), _ChunkReader(iter(chunks)), COPY_BYTES)
+            cursor.copy_expert(query("copy_listing"), ChunkReader(iter(chunks)), COPY_BYTES)
             cursor.execute("ANALYZE listing")
         with self._connections.transaction() as cursor:
             cursor.execute(query("release_held"), {"delivery_id": delivery_id})
@@ -92,7 +92,7 @@ class Enrollment:
         with self._connections.transaction() as cursor:
             cursor.execute(query("make_listing_tables"))
             cursor.copy_expert(
-                query("copy_sightings"), _ChunkReader(iter((ListingChunk(rows=rows, entries=0),)))
+                query("copy_sightings"), ChunkReader(iter((ListingChunk(rows=rows, entries=0),)))
             )
         return self._enroll(
             delivery_id, rules, wall_ns=wall_ns, most_unsettled=len(settled) or 1, singly=True
@@ -110,12 +110,12 @@ class Enrollment:
         """Find what is on disk and not on the books as it is; see `ports.VerifyLedger`."""
         with self._connections.transaction() as cursor:
             cursor.execute(query("make_listing_tables"))
-            cursor.copy_expert(query("copy_listing"), _ChunkReader(iter(chunks)), COPY_BYTES)
+            cursor.copy_expert(query("copy_listing"), ChunkReader(iter(chunks)), COPY_BYTES)
             cursor.execute("ANALYZE listing")
         with self._connections.transaction() as cursor:
             cursor.execute(
                 query("compare_listing"),
-                {**_rule_parameters(scope.delivery_id, rules, wall_ns), "one_by_one": AsIs("")},
+                rule_parameters(scope.delivery_id, rules, wall_ns),
             )
             cursor.execute(query("unaccounted"), {"sensor": scope.sensor, "most": most})
             rows = cursor.fetchall()
@@ -207,7 +207,7 @@ class Enrollment:
             cursor.execute(
                 query("compare_listing"),
                 {
-                    **_rule_parameters(delivery_id, rules, wall_ns),
+                    **rule_parameters(delivery_id, rules, wall_ns),
                     "one_by_one": AsIs("OFFSET 0" if singly else ""),
                 },
             )
@@ -280,7 +280,8 @@ def _enroll_chunk(cursor: Cursor, chunk: dict[str, Any], *, changed: bool) -> No
     cursor.execute(query("enroll_unignore"), chunk)
 
 
-def _rule_parameters(delivery_id: int, rules: EnrollRules, wall_ns: int) -> dict[str, Any]:
+def rule_parameters(delivery_id: int, rules: EnrollRules, wall_ns: int) -> dict[str, Any]:
+    """Give what `compare_listing` is asked with for a whole listing."""
     selection = rules.selection
     extensions = selection.extensions
     return {
@@ -291,6 +292,7 @@ def _rule_parameters(delivery_id: int, rules: EnrollRules, wall_ns: int) -> dict
         "exclude": selection.exclude_regex and f"^({selection.exclude_regex})$",
         "include": selection.include_regex and f"^({selection.include_regex})$",
         "extensions": None if extensions is None else list(extensions),
+        "one_by_one": AsIs(""),
         "wall_ns": wall_ns,
         "edge_ns": wall_ns - int(rules.quiet_seconds * NANOSECONDS),
     }
@@ -348,7 +350,7 @@ def _seconds(nanoseconds: int) -> bytes:
     return b"%s%d.%09d" % (sign, seconds, rest)
 
 
-class _ChunkReader(io.RawIOBase):
+class ChunkReader(io.RawIOBase):
     """Lets psycopg2's COPY read a stream of chunks as one file."""
 
     def __init__(self, chunks: Iterator[ListingChunk]) -> None:
@@ -357,6 +359,7 @@ class _ChunkReader(io.RawIOBase):
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
+        """Give the next bytes; none at the end."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:

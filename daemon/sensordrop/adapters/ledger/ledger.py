@@ -15,6 +15,7 @@ from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
+from sensordrop.adapters.ledger.runs import Runs
 from sensordrop.adapters.ledger.season import Seasons
 from sensordrop.adapters.ledger.stories import Stories
 from sensordrop.adapters.ledger.verification import Verification
@@ -42,6 +43,7 @@ class PostgresLedger(
     Retries,
     Vitals,
     Seasons,
+    Runs,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -66,6 +68,7 @@ class PostgresLedger(
         BreakerBoard.__init__(self, connections)
         Retries.__init__(self, connections, origin=origin, started_by=started_by)
         Seasons.__init__(self, connections)
+        Runs.__init__(self, connections, origin=origin, started_by=started_by)
 
     def migrate(self) -> list[str]:
         """Bring the schema and its views up to date and name the migrations that were applied."""

@@ -18,6 +18,10 @@ INSERT INTO daemons (station_id, instance, origin, version, pid)
 VALUES (%(station_id)s, %(instance)s, %(origin)s, %(version)s, %(pid)s)
 RETURNING id;
 
+-- name: note_deliveries
+-- Says which deliveries a program looks after.
+UPDATE daemons SET delivery_ids = %(delivery_ids)s WHERE id = %(daemon_id)s;
+
 -- name: predecessors
 -- Finds the programs that ran on the same state directory and did not end in order.
 SELECT id FROM daemons WHERE instance = %(instance)s AND ended_at IS NULL;
@@ -1382,7 +1386,7 @@ SELECT d.id AS delivery_id, d.name, c.name AS client, p.name AS project, y.name 
                   AND h.hour > now() - interval '7 days'), 0)) END AS progress,
        EXISTS (SELECT 1 FROM daemons AS b
                WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'
-                 AND (d.shared OR b.station_id = d.station_id)) AS daemon_alive
+                 AND d.id = ANY(b.delivery_ids)) AS daemon_alive
 FROM deliveries AS d
 JOIN clients AS c ON c.id = d.client_id
 JOIN projects AS p ON p.id = d.project_id
@@ -1646,7 +1650,7 @@ SELECT d.id AS delivery_id, d.name, t.name AS station, d.local_directory, x.endp
         WHERE h.delivery_id = d.id ORDER BY h.id DESC LIMIT 1) AS quiet_seconds,
        EXISTS (SELECT 1 FROM daemons AS b
                WHERE b.ended_at IS NULL AND b.heartbeat_at > now() - interval '60 seconds'
-                 AND (d.shared OR b.station_id = d.station_id)) AS daemon_alive
+                 AND d.id = ANY(b.delivery_ids)) AS daemon_alive
 FROM deliveries AS d
 JOIN destinations AS x ON x.id = d.destination_id
 LEFT JOIN stations AS t ON t.id = d.station_id
@@ -1877,3 +1881,44 @@ WHERE (%(clients)s = '{}' OR f.client = ANY(%(clients)s))
         AND d.cycle = ANY(%(cycles)s)))
 ORDER BY f.failed_at DESC, f.path
 LIMIT %(most)s;
+
+-- name: hold_run
+-- Takes hold of a folder for a run by hand, until its connection ends; false: another run has it.
+SELECT pg_try_advisory_lock(hashtext('sensordrop.batch'), hashtext(%(folder)s));
+
+-- name: looked_after_by
+-- Tells whether a living daemon looks after a delivery.
+SELECT EXISTS (SELECT 1 FROM daemons
+               WHERE ended_at IS NULL AND heartbeat_at > now() - interval '60 seconds'
+                 AND origin = 'daemon' AND %(delivery_id)s = ANY(delivery_ids));
+
+-- name: left_to_do
+-- Tells whether any file of a delivery is not finished, and whether there is any among them that is
+-- not held because it is missing. Claimed ones are at infinity.
+SELECT EXISTS (SELECT 1 FROM upload_queue WHERE delivery_id = %(delivery_id)s),
+       EXISTS (SELECT 1 FROM upload_queue
+               WHERE delivery_id = %(delivery_id)s AND next_at < '9999-01-01')
+       OR EXISTS (SELECT 1 FROM upload_queue
+                  WHERE delivery_id = %(delivery_id)s AND next_at = 'infinity');
+
+-- name: forget_own_pause
+-- Ends the pause that a program set because file after file failed: somebody looks after it now.
+UPDATE controls SET ended_at = now(), ended_by = %(ended_by)s
+WHERE ended_at IS NULL AND kind = 'pause' AND delivery_id = %(delivery_id)s AND set_by = %(set_by)s;
+
+-- name: newest_settings
+-- Gives the configuration that a delivery was last used with, and of which station.
+SELECT h.configuration, s.name
+FROM config_history AS h JOIN stations AS s ON s.id = h.station_id
+WHERE h.delivery_id = %(delivery_id)s ORDER BY h.id DESC LIMIT 1;
+
+-- name: failed_now
+-- Counts what is in quarantine in a delivery, by what it was, the most frequent first.
+SELECT u.error_class, count(*), min(f.path)
+FROM upload_failures AS u JOIN file_uploads AS f ON f.id = u.upload_id
+WHERE u.delivery_id = %(delivery_id)s AND u.final AND f.is_current AND f.state = 'failed'
+GROUP BY u.error_class ORDER BY count(*) DESC, u.error_class LIMIT %(most)s;
+
+-- name: work_sizes
+-- Adds up the bytes of what a comparison would put on the books.
+SELECT coalesce(sum(size_bytes), 0)::bigint FROM work WHERE reason IS NULL;

@@ -61,6 +61,10 @@ class Registry:
             deliveries = {
                 binding.name: self._bind(cursor, station_id, binding) for binding in bindings
             }
+            cursor.execute(
+                query("note_deliveries"),
+                {"daemon_id": daemon_id, "delivery_ids": list(deliveries.values())},
+            )
             if origin == "daemon":
                 cursor.execute(
                     query("disable_missing_deliveries"),
