@@ -10,7 +10,8 @@ RUN /opt/sensordrop/bin/pip install --no-cache-dir --no-deps --no-build-isolatio
 
 FROM python:3.13.0-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/sensordrop --create-home sensordrop \
- && mkdir -p /etc/sensordrop/conf.d
+ && mkdir -p /etc/sensordrop/conf.d \
+ && install -d -o sensordrop -g sensordrop /run/sensordrop
 COPY --from=build /opt/sensordrop /opt/sensordrop
 ENV PATH=/opt/sensordrop/bin:$PATH
 USER sensordrop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -36,6 +37,9 @@ from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
+from sensordrop.control.address import ledger_name, socket_path
+from sensordrop.control.server import ControlServer, SocketSettings
+from sensordrop.control.service import Operations
 from sensordrop.core.controls import Control
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import RetryPolicy
@@ -546,11 +550,40 @@ class Daemon:
             services.append(Service(name="auditor", run=auditor.run, wake=auditor.wake))
         if self._by_hand is not None:
             services.append(self._by_hand(deliveries, self._clock))
+        else:
+            services.append(self._control_service(desk.wake))
         services += self._watched_from_outside(deliveries, uploader, hints, limits)
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
             services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))
         return services
+
+    def _control_service(self, changed: Callable[[], None]) -> Service:
+        """Give the service that answers at the control socket."""
+        config = self._configuration.daemon
+        about = {
+            "version": VERSION,
+            "station": self.station,
+            "pid": os.getpid(),
+            "started_at": self._clock.now().isoformat(timespec="seconds"),
+            "ledger": ledger_name(config),
+        }
+        server = ControlServer(
+            SocketSettings(
+                path=socket_path(config),
+                mode=int(config.control_mode, 8),
+                group=config.control_group,
+            ),
+            Operations(
+                ledger=self._ledger,
+                station=self.station,
+                zone=local_zone(),
+                daemon=lambda: about,
+                changed=changed,
+            ),
+            close_thread=self._ledger.close_own,
+        )
+        return Service(name="control", run=server.run, wake=server.wake)
 
     def _transfer_pool(self, size: int, abandon: StopFlag) -> Pool:
         return TransferPool(

@@ -22,3 +22,15 @@ class Exit(IntEnum):
     """A mistake in sensordrop (EX_SOFTWARE of sysexits.h)."""
     INTERRUPTED = 130
     """Interrupted."""
+
+
+MEANINGS = {
+    Exit.DONE: "done, or SAFE; a daemon stopped in order",
+    Exit.FAILED: "something failed, differs, or NOT SAFE; or nobody knows of what was asked about",
+    Exit.USAGE: "wrong use, or a mistake in the configuration",
+    Exit.NO_LEDGER: "no daemon or no ledger",
+    Exit.NOT_PERMITTED: "not permitted",
+    Exit.BUG: "a mistake in sensordrop",
+    Exit.INTERRUPTED: "interrupted",
+}
+"""What each code says, for people."""

@@ -1041,8 +1041,12 @@ class Ledger(Protocol):
         """Say which of a program's breakers opened, were probed, or closed."""
         ...
 
-    def open_breakers(self, station: str | None) -> list[OpenBreaker]:
-        """Give the breakers that are open in the living daemons of a station (None: of all)."""
+    def open_breakers(
+        self, station: str | None, *, clients: Sequence[str] | None = None
+    ) -> list[OpenBreaker]:
+        """Give the breakers that are open in the living daemons of a station (None: of all), of
+        projects those of the clients.
+        """
         ...
 
     def publish_sweep(self, delivery_id: int, summary: SweepSummary) -> None:
@@ -1163,8 +1167,12 @@ class Ledger(Protocol):
         """Tell how the ledger's server is. Only on a ledger that `check` accepts."""
         ...
 
-    def status(self, station: str | None = None) -> list[DeliveryCounts]:
-        """Tell how the deliveries stand (of one station, or of all), sorted by name."""
+    def status(
+        self, station: str | None = None, *, clients: Sequence[str] | None = None
+    ) -> list[DeliveryCounts]:
+        """Tell how the deliveries stand (of one station, or of all; of the clients, or of all),
+        sorted by name.
+        """
         ...
 
     def controls(self, daemon_id: int, delivery_ids: Sequence[int]) -> list[Control]:
@@ -1206,8 +1214,12 @@ class Ledger(Protocol):
         """End something that was set for a delivery and was done; what was set since stands."""
         ...
 
-    def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
-        """Tell what holds for a station and its enabled deliveries, the station first."""
+    def settings_in_force(
+        self, kind: ControlKind, station: str, *, clients: Sequence[str] | None = None
+    ) -> list[SettingInForce]:
+        """Tell what holds for a station and its enabled deliveries (of the clients, or of all), the
+        station first.
+        """
         ...
 
     def close_own(self) -> None:
@@ -1358,9 +1370,11 @@ class StoryLedger(Protocol):
     change nothing. Lists come a page at a time: `before` is the last `place` of the page before.
     """
 
-    def delivery_places(self, station: str | None) -> list[DeliveryPlace]:
-        """Give the deliveries of a station (None: of all), by name. Retired ones are not among
-        them.
+    def delivery_places(
+        self, station: str | None, *, clients: Sequence[str] | None = None
+    ) -> list[DeliveryPlace]:
+        """Give the deliveries of a station (None: of all) and of the clients (None: of all), by
+        name. Retired ones are not among them.
         """
         ...
 
@@ -1387,9 +1401,16 @@ class StoryLedger(Protocol):
         """List the sessions of deliveries, the newest first, or the one that is asked for."""
         ...
 
-    def control_history(self, kind: ControlKind, station: str, *, most: int) -> list[PastControl]:
-        """Tell what of a kind was set for a station and its deliveries, by whom and until when, the
-        newest first.
+    def control_history(
+        self,
+        kind: ControlKind,
+        station: str,
+        *,
+        most: int,
+        clients: Sequence[str] | None = None,
+    ) -> list[PastControl]:
+        """Tell what of a kind was set for a station and its deliveries (of the clients, or of all),
+        by whom and until when, the newest first.
         """
         ...
 
@@ -1405,6 +1426,10 @@ class StoryLedger(Protocol):
         session keeps what it counted. It is written down who asked, when and why.
         """
         ...
+
+
+class ControlLedger(Ledger, StoryLedger, Protocol):
+    """What people's requests need of the ledger, to look and to set."""
 
 
 # --- running by hand ----------------------------------------------------------------------

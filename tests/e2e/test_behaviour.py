@@ -111,7 +111,7 @@ def test_status_json_has_exactly_the_promised_keys(station):
     card, other = status["deliveries"]
     assert (card["name"], other["name"]) == ("card", "other")
     keys = {"name", "client", "project", "cycle", "state", "reason", "counts", "bytes", "session"}
-    keys |= {"mismatches", "progress"}
+    keys |= {"mismatches", "progress", "daemon_alive"}
     states = {
         "settling", "pending", "uploading", "uploaded", "skipped", "failed", "superseded",
         "vanished", "ignored",

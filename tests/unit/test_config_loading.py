@@ -383,14 +383,12 @@ def test_a_problem_is_one_line_without_control_characters():
 def test_what_has_no_effect_yet_is_noticed(folder):
     write(
         folder,
-        sensordrop_yaml="control_socket: /run/sensordrop.sock\n",
         north_yaml=MINIMAL
         + "after_verified: delete\nbandwidth: 10 MiB/s\n"
         + "endpoint: {url: 'http://h/', token: hunter2}\n",
     )
     notices = [str(notice) for notice in load(folder, environ={})[1]]
     assert [notice.rpartition(" has no effect")[0] for notice in notices] == [
-        "sensordrop.yaml: control_socket: '/run/sensordrop.sock'",
         "conf.d/north.yaml: after_verified: 'delete'",
         "conf.d/north.yaml: endpoint: {'token': '***', 'url': 'http://h/'}",
     ]

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from sensordrop.config.problem import did_you_mean
+from sensordrop.control.routes import MOST_LINES, USUAL_LINES
 from sensordrop.core.keys import path_bytes, path_text
 from sensordrop.core.story import DeliveryPlace, OnDisk
 from sensordrop.core.terminal import printable
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-MOST_LINES = 1_000
-"""Lines of one page at most: more are asked for with --after, and no answer fills a memory."""
-
 
 def page_options(function: Function) -> Function:
     """Add the options that say which page of a list is wanted."""
@@ -32,7 +30,7 @@ def page_options(function: Function) -> Function:
         click.option(
             "--limit",
             type=click.IntRange(1, MOST_LINES),
-            default=50,
+            default=USUAL_LINES,
             show_default=True,
             help="Lines of a page.",
         ),
@@ -53,19 +51,42 @@ def chosen_places(
         return places
     chosen = [place for place in places if place.name == delivery]
     if not chosen:
-        names = [place.name for place in places]
-        meant = did_you_mean(delivery, names)
-        raise click.UsageError(
-            f"there is no delivery {delivery!r}"
-            + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}")
-        )
+        raise no_delivery(delivery, [place.name for place in places])
     return chosen
 
 
+def no_delivery(delivery: str, names: Sequence[str], where: str = "") -> click.UsageError:
+    """Say that there is no such delivery, and which was meant."""
+    meant = did_you_mean(delivery, names)
+    return click.UsageError(
+        f"there is no delivery {delivery!r}{where}"
+        + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}")
+    )
+
+
+class Folder(Protocol):
+    """A delivery's folder, and its name."""
+
+    @property
+    def name(self) -> str:
+        """The delivery's name."""
+        ...
+
+    @property
+    def local_directory(self) -> str:
+        """Where it is."""
+        ...
+
+
+Where = TypeVar("Where", bound=Folder)
+
+
 def find_file(
-    ledger: PostgresLedger, places: Sequence[DeliveryPlace], argument: str
-) -> tuple[DeliveryPlace, bytes] | None:
+    knows: Callable[[Where, bytes], bool], places: Sequence[Where], argument: str
+) -> tuple[Where, bytes] | None:
     """Find which file of which delivery a path on the command line means; None if of none.
+
+    `knows` tells whether a path is on a delivery's books, or ignored there.
 
     The path is absolute, or relative to the delivery's folder, in the text form of the ledger or
     as the disk has it; one that is relative to the working directory is taken too, where that
@@ -79,7 +100,7 @@ def find_file(
         (place, form)
         for place in places
         for form in forms
-        if ledger.knows_file(place.delivery_id, form) or _is_file(place, form)
+        if knows(place, form) or _is_file(place, form)
     ]
     if not found:
         return _below(places, Path(argument))
@@ -92,7 +113,7 @@ def find_file(
     return found[0]
 
 
-def look_on_disk(place: DeliveryPlace, path: bytes) -> OnDisk:
+def look_on_disk(place: Folder, path: bytes) -> OnDisk:
     """Look at a file in its delivery's folder, if that is on this machine."""
     from sensordrop.adapters.source import FolderSource
 
@@ -106,7 +127,7 @@ def look_on_disk(place: DeliveryPlace, path: bytes) -> OnDisk:
     return OnDisk(fingerprint=sighting.fingerprint if sighting else None)
 
 
-def not_found(argument: str, places: Sequence[DeliveryPlace]) -> None:
+def not_found(argument: str, places: Sequence[Folder]) -> None:
     """Say that nothing is known of a path, and where it was looked for."""
     where = ", ".join(place.local_directory for place in places) or "no delivery at all"
     click.echo(
@@ -127,8 +148,10 @@ def iso(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat(timespec="milliseconds")
 
 
-def clock(instant: datetime | None, zone: tzinfo) -> str:
-    """Write an instant for people, to the second."""
+def clock(instant: datetime | str | None, zone: tzinfo) -> str:
+    """Write an instant (or its ISO 8601) for people, to the second."""
+    if isinstance(instant, str):
+        instant = datetime.fromisoformat(instant)
     return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -142,7 +165,7 @@ def size_words(size_bytes: int) -> str:
     return f"{size_bytes} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
 
 
-def _below(places: Sequence[DeliveryPlace], file: Path) -> tuple[DeliveryPlace, bytes] | None:
+def _below(places: Sequence[Where], file: Path) -> tuple[Where, bytes] | None:
     """Find the delivery in whose folder a file lies, by its name or by where links lead."""
     absolute = Path(os.path.normpath(Path.cwd() / file))
     for candidate in (absolute, absolute.parent.resolve() / absolute.name):
@@ -153,7 +176,7 @@ def _below(places: Sequence[DeliveryPlace], file: Path) -> tuple[DeliveryPlace, 
     return None
 
 
-def _is_file(place: DeliveryPlace, relative: bytes) -> bool:
+def _is_file(place: Folder, relative: bytes) -> bool:
     return look_on_disk(place, relative).fingerprint is not None
 
 

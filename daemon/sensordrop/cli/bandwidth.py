@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sensordrop.adapters.clock import local_zone
-from sensordrop.cli.controls import (
-    check_place,
-    clock_text,
-    seconds_of,
-    station_of,
-    whoever_calls,
-)
-from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.cli.asking import no_delivery
+from sensordrop.cli.controls import clock_text, seconds_of
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.config.bandwidth import limit_of
-from sensordrop.core.controls import ControlKind
+from sensordrop.control.service import CONFIGURED
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT, TimetableError, rate_text
-from sensordrop.exits import Exit
-from sensordrop.ports import SettingInForce
 
 
 @click.command()
@@ -58,63 +51,27 @@ def command(
       sensordrop bandwidth 500K --delivery highlands-c2 --for 2h
       sensordrop bandwidth config
     """
-    place = find_place(config, local, database)
-    station = station_of(place)
-    zone = local_zone()
-    value, seconds = _checked(limit, duration, reason, zone)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        known = [each.delivery for each in ledger.settings_in_force(ControlKind.BANDWIDTH, station)]
-        check_place(known, station, delivery)
-        if limit is not None:
-            ledger.set_control(
-                ControlKind.BANDWIDTH,
-                value,
-                station=station,
-                delivery=delivery,
-                set_by=whoever_calls(),
-                for_seconds=seconds,
-                reason=reason,
+    value, seconds = _checked(limit, duration, reason)
+    with desk_at(find_place(config, local, database), changes=limit is not None) as desk:
+        if value is None:
+            told = desk.ask("bandwidth")
+        else:
+            told = desk.ask(
+                "set_bandwidth", limit=value, delivery=delivery, for_seconds=seconds, reason=reason
             )
-        found = ledger.settings_in_force(ControlKind.BANDWIDTH, station)
-        running = any(each.daemon_alive for each in ledger.status(station))
-    try:
-        told = [as_told(each, zone) for each in found if delivery in {None, each.delivery}]
-    except TimetableError as error:
-        click.echo(f"a limit that was set can't be read here: {error}", err=True)
-        sys.exit(Exit.FAILED)
+    limits = [each for each in told["limits"] if delivery in {None, each["delivery"]}]
+    if not limits:
+        names = [each["delivery"] for each in told["limits"] if each["delivery"] is not None]
+        raise no_delivery(delivery or "", names, f" on station {told['station']!r}")
     if as_json:
-        click.echo(json.dumps({"station": station, "limits": told}, ensure_ascii=False))
-    else:
-        for line in told:
-            click.echo(_line(line, zone))
-        if limit is not None and not running:
-            click.echo("sensordropd is not running: it holds from its next start")
-
-
-def as_told(found: SettingInForce, zone: tzinfo) -> dict[str, Any]:
-    """Give one limit as `bandwidth --json` tells it. Every key is always present."""
-    control = found.control
-    setting = control.value if control is not None else found.configured
-    now = datetime.now(UTC)
-    limit = limit_of(setting, zone)
-    change = limit.next_change(now)
-    rate = limit.rate(now)
-    return {
-        "delivery": found.delivery,
-        "setting": setting or "off",
-        "from": "command" if control is not None else "configuration",
-        "configured": found.configured or "off",
-        "bytes_per_second": None if rate is None else round(rate),
-        "next_change": None if change is None else change[0].isoformat(timespec="seconds"),
-        "next_bytes_per_second": None if change is None or change[1] is None else round(change[1]),
-        "set_by": control.set_by if control is not None else None,
-        "set_at": control.set_at.isoformat(timespec="seconds") if control is not None else None,
-        "until": control.until.isoformat(timespec="seconds")
-        if control is not None and control.until is not None
-        else None,
-        "reason": control.reason if control is not None else "",
-    }
+        whole = {"station": told["station"], "limits": limits}
+        click.echo(json.dumps(whole, ensure_ascii=False))
+        return
+    zone = local_zone()
+    for each in limits:
+        click.echo(_line(each, zone))
+    if limit is not None and not told["running"]:
+        click.echo("sensordropd is not running: it holds from its next start")
 
 
 def _line(told: dict[str, Any], zone: tzinfo) -> str:
@@ -140,21 +97,22 @@ def _speed(bytes_per_second: int | None) -> str:
 
 
 def _checked(
-    limit: str | None, duration: str | None, reason: str, zone: tzinfo
+    limit: str | None, duration: str | None, reason: str
 ) -> tuple[str | None, float | None]:
     """Read what is to be set, or end the program with what is wrong with it."""
     if limit is None:
         if duration is not None or reason:
             raise click.UsageError("--for and --reason go with a LIMIT that is to be set")
         return None, None
-    if limit.strip().lower() == "config":
+    value = limit.strip()
+    if value.lower() == CONFIGURED:
         if duration is not None:
             raise click.UsageError("'config' holds until something else is set: leave --for out")
-        return None, None
+        return value, None
     try:
-        limit_of(limit, zone)
+        limit_of(value, local_zone())
     except TimetableError as error:
         raise click.UsageError(f"LIMIT {limit!r} can't be read: {error}") from error
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
-    return limit.strip(), seconds_of(duration)
+    return value, seconds_of(duration)

@@ -6,20 +6,14 @@ import getpass
 import os
 import re
 import socket
-import sys
-from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 import click
 
-from sensordrop.cli.place import Place
-from sensordrop.config.problem import did_you_mean
-from sensordrop.exits import Exit
+from sensordrop.control.routes import LONGEST_SECONDS
 
 _DURATION = re.compile(r"([0-9]{1,6}) ?(s|m|min|h|d)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-LONGEST_SECONDS = 366 * 86_400
-"""Whoever means longer than a year means the configuration."""
 
 
 def clock_text(instant: str, zone: tzinfo) -> str:
@@ -38,30 +32,6 @@ def seconds_of(duration: str | None) -> float | None:
             f"--for {duration!r} is not a time such as 90m, 2h or 3d, of at most a year"
         )
     return float(seconds)
-
-
-def station_of(place: Place) -> str:
-    """Name the station that something is set for. Raises UsageError."""
-    if place.station is None:
-        raise click.UsageError(
-            "which station? name its configuration with --config PATH (or --local FOLDER), or "
-            "its name with SENSORDROP_STATION"
-        )
-    return place.station
-
-
-def check_place(known: Sequence[str | None], station: str, delivery: str | None) -> None:
-    """See that the ledger knows the station and the delivery, or end the program."""
-    if not known:
-        click.echo(f"the ledger knows no station {station!r}: has sensordropd run there?", err=True)
-        sys.exit(Exit.FAILED)
-    if delivery is not None and delivery not in known:
-        names = [name for name in known if name is not None]
-        meant = did_you_mean(delivery, names)
-        raise click.UsageError(
-            f"there is no delivery {delivery!r} on station {station!r}"
-            + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}")
-        )
 
 
 def whoever_calls() -> str:

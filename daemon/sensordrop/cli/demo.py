@@ -253,9 +253,9 @@ class Demo:
         from sensordrop.cli.demo_folder import DemoError
         from sensordrop.cli.demo_oracle import list_folder
         from sensordrop.cli.demo_progress import Journey
-        from sensordrop.cli.status import as_told
         from sensordrop.composition import open_ledger
         from sensordrop.config import DaemonConfig
+        from sensordrop.control.told import status_told
 
         configure("console", "error")
         place = self._place
@@ -271,7 +271,7 @@ class Demo:
                 daemon.check()
                 (status,) = ledger.status()
                 now = time.monotonic()
-                journey.take(as_told(status), now)
+                journey.take(status_told(status), now)
                 # The second card comes when the first is under way.
                 if second is not None and journey.finished:
                     more = _go_on(second)

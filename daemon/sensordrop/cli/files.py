@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
-from sensordrop.cli.asking import chosen_places, clock, iso, page_options, size_words
-from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.cli.asking import clock, page_options, size_words
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.model import UploadState
 from sensordrop.core.terminal import printable
-from sensordrop.ports import FileFilter, FileLine
 
 
 @click.command()
@@ -50,20 +50,15 @@ def command(
       sensordrop files --state failed
       sensordrop files --delivery highlands-c2 --sensor 950349 --limit 1000 --json
     """
-    place = find_place(config, local, database)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        places = chosen_places(ledger, place.station, delivery)
-        wanted = FileFilter(
-            delivery_ids=[each.delivery_id for each in places], state=state, sensor=sensor
+    with desk_at(find_place(config, local, database)) as desk:
+        told = desk.ask(
+            "files", delivery=delivery, sensor=sensor, state=state, limit=limit, after=after
         )
-        lines = ledger.list_files(wanted, before=after, most=limit)
-    following = lines[-1].place if len(lines) == limit else None
     if as_json:
-        told = {"files": [_told(line) for line in lines], "next": following}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
-    _show(lines)
+    _show(told["files"])
+    following = told["next"]
     if following is not None:
         named = [
             f"--{name} {quote(value)}"
@@ -73,30 +68,12 @@ def command(
         click.echo(" ".join(["more: sensordrop files", *named, f"--after {following}"]))
 
 
-def _told(line: FileLine) -> dict[str, Any]:
-    """Give one file as `--json` tells it. Every key is always present."""
-    return {
-        "delivery": line.delivery,
-        "sensor": line.sensor,
-        "path": line.path,
-        "state": line.state,
-        "size_bytes": line.size_bytes,
-        "session_id": line.session_id,
-        "attempts": line.attempts,
-        "enrolled_at": iso(line.enrolled_at),
-        "finished_at": iso(line.finished_at),
-        "next_attempt_at": iso(line.next_at),
-        "error_class": line.error_class,
-        "reason": line.reason,
-    }
-
-
-def _show(lines: Sequence[FileLine]) -> None:
+def _show(files: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not lines:
+    if not files:
         click.echo("no such files")
         return
     zone = local_zone()
@@ -105,22 +82,22 @@ def _show(lines: Sequence[FileLine]) -> None:
         table.add_column(name, no_wrap=True, justify="right" if name == "size" else "left")
     table.add_column("path", overflow="fold")
     table.add_column("why", overflow="fold")
-    for line in lines:
+    for each in files:
         table.add_row(
-            Text(printable(line.delivery)),
-            Text(line.state, style="red" if line.state == "failed" else ""),
-            clock(line.finished_at or line.enrolled_at, zone),
-            size_words(line.size_bytes),
-            Text(printable(line.path)),
-            Text(_why(line)),
+            Text(printable(each["delivery"])),
+            Text(each["state"], style="red" if each["state"] == "failed" else ""),
+            clock(each["finished_at"] or each["enrolled_at"], zone),
+            size_words(each["size_bytes"]),
+            Text(printable(each["path"])),
+            Text(_why(each)),
         )
     Console(file=sys.stdout, highlight=False).print(table)
 
 
-def _why(line: FileLine) -> str:
-    words = printable(line.reason or "")
-    if line.error_class is not None:
-        words = f"{line.error_class}: {words}"
-    if line.next_at is not None:
-        words += f" (next attempt {clock(line.next_at, local_zone())})"
+def _why(told: dict[str, Any]) -> str:
+    words = printable(told["reason"] or "")
+    if told["error_class"] is not None:
+        words = f"{told['error_class']}: {words}"
+    if told["next_attempt_at"] is not None:
+        words += f" (next attempt {clock(told['next_attempt_at'], local_zone())})"
     return words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,12 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
-from sensordrop.cli.asking import clock, iso
-from sensordrop.cli.controls import (
-    check_place,
-    clock_text,
-    seconds_of,
-    station_of,
-    whoever_calls,
-)
-from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.core.controls import PAUSED, ControlKind
+from sensordrop.cli.asking import clock
+from sensordrop.cli.controls import clock_text, seconds_of
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT
-from sensordrop.ports import SettingInForce
-
-HISTORY_LINES = 200
-"""Pauses that are told: years of them, and never more than a person reads."""
 
 
 @click.command()
@@ -67,101 +56,45 @@ def command(
         return
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
-    set_pause(
-        (config, local, database), delivery, PAUSED, seconds_of(duration), reason, as_json=as_json
-    )
-
-
-def set_pause(
-    at: tuple[Path | None, Path | None, str | None],
-    delivery: str | None,
-    value: str | None,
-    seconds: float | None,
-    reason: str,
-    *,
-    as_json: bool,
-) -> None:
-    """Set a pause (or end it: `value` None), and tell what is paused then."""
-    place = find_place(*at)
-    station = station_of(place)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        known = [each.delivery for each in ledger.settings_in_force(ControlKind.PAUSE, station)]
-        check_place(known, station, delivery)
-        ledger.set_control(
-            ControlKind.PAUSE,
-            value,
-            station=station,
-            delivery=delivery,
-            set_by=whoever_calls(),
-            for_seconds=seconds,
-            reason=reason,
-        )
-        found = ledger.settings_in_force(ControlKind.PAUSE, station)
-        running = any(each.daemon_alive for each in ledger.status(station))
-    _tell(found, station, local_zone(), running=running, as_json=as_json)
+    seconds = seconds_of(duration)
+    with desk_at(find_place(config, local, database), changes=True) as desk:
+        told = desk.ask("pause", delivery=delivery, for_seconds=seconds, reason=reason)
+    tell_pauses(told, as_json=as_json)
 
 
 def show_history(at: tuple[Path | None, Path | None, str | None], *, as_json: bool) -> None:
     """Tell who paused what, when, why, and who let it go on."""
-    place = find_place(*at)
-    station = station_of(place)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        past = ledger.control_history(ControlKind.PAUSE, station, most=HISTORY_LINES)
+    with desk_at(find_place(*at)) as desk:
+        told = desk.ask("pause_history")
     if as_json:
-        told = [
-            {
-                "delivery": each.delivery,
-                "reason": each.reason,
-                "set_by": each.set_by,
-                "set_at": iso(each.set_at),
-                "until": iso(each.until),
-                "ended_by": each.ended_by,
-                "ended_at": iso(each.ended_at),
-            }
-            for each in past
-        ]
-        click.echo(json.dumps({"station": station, "pauses": told}, ensure_ascii=False))
+        click.echo(json.dumps(told, ensure_ascii=False))
         return
     zone = local_zone()
-    for each in past:
-        what = "all" if each.delivery is None else printable(each.delivery)
-        ended = "until " + clock(each.until, zone) if each.until else "not ended"
-        if each.ended_at is not None:
-            ended = f"ended {clock(each.ended_at, zone)} by {printable(each.ended_by or '')}"
-        words = f"{clock(each.set_at, zone)}  {what}: by {printable(each.set_by)}, {ended}"
-        click.echo(f"{words}: {printable(each.reason)}" if each.reason else words)
-    if not past:
+    for each in told["pauses"]:
+        what = "all" if each["delivery"] is None else printable(each["delivery"])
+        ended = "until " + clock(each["until"], zone) if each["until"] else "not ended"
+        if each["ended_at"] is not None:
+            at_last = clock(each["ended_at"], zone)
+            ended = f"ended {at_last} by {printable(each['ended_by'] or '')}"
+        began = clock(each["set_at"], zone)
+        words = f"{began}  {what}: by {printable(each['set_by'])}, {ended}"
+        click.echo(f"{words}: {printable(each['reason'])}" if each["reason"] else words)
+    if not told["pauses"]:
         click.echo("nothing was ever paused")
 
 
-def _tell(
-    found: Sequence[SettingInForce], station: str, zone: tzinfo, *, running: bool, as_json: bool
-) -> None:
-    paused = [as_told(each) for each in found if each.control is not None]
+def tell_pauses(told: dict[str, Any], *, as_json: bool) -> None:
+    """Tell what is paused now."""
     if as_json:
-        click.echo(json.dumps({"station": station, "paused": paused}, ensure_ascii=False))
+        click.echo(json.dumps(told, ensure_ascii=False))
         return
-    for told in paused:
-        click.echo(_line(told, zone))
-    if not paused:
+    zone = local_zone()
+    for each in told["paused"]:
+        click.echo(_line(each, zone))
+    if not told["paused"]:
         click.echo("nothing is paused")
-    if not running:
+    if not told["running"]:
         click.echo("sensordropd is not running: it holds from its next start")
-
-
-def as_told(found: SettingInForce) -> dict[str, Any]:
-    """Give one pause as `pause --json` tells it. Every key is always present."""
-    control = found.control
-    assert control is not None
-    return {
-        "delivery": found.delivery,
-        "set_by": control.set_by,
-        "set_at": control.set_at.isoformat(timespec="seconds"),
-        "until": control.until.isoformat(timespec="seconds") if control.until else None,
-        "reason": control.reason,
-    }
 
 
 def _line(told: dict[str, Any], zone: tzinfo) -> str:

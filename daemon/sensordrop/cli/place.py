@@ -21,6 +21,7 @@ from sensordrop.config import (
     take_credentials,
 )
 from sensordrop.config.environment import DEFAULT_FOLDER
+from sensordrop.control.address import SYSTEM_SOCKET, socket_path
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.exits import Exit
 from sensordrop.local import local_folder
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DATABASE_VARIABLE = "SENSORDROP_DATABASE_URL"
+SOCKET = "sensordrop.socket"
+"""Under which name click keeps what --socket says: every verb takes it, few need to look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,12 @@ class Place:
     """None where no configuration says it: then all stations are shown."""
     deliveries: tuple[DeliveryConfig, ...] = ()
     """What is configured beside the ledger; none where it is named by --local or --database alone."""
+    socket: Path
+    """Where its daemon can be asked, if one runs."""
+    socket_named: bool = False
+    """Somebody means this socket and no other."""
+    ledger_named: bool = False
+    """Somebody means this ledger and no other."""
 
 
 def place_options(function: Function) -> Function:
@@ -61,12 +70,33 @@ def place_options(function: Function) -> Function:
             help="The folder that sensordropd --local was given.",
         ),
         click.option("--database", metavar="URL", help="The ledger: a postgresql:// URL."),
+        click.option(
+            "--socket",
+            type=click.Path(path_type=Path, readable=False),
+            help="The daemon's control socket. Default: the configuration's.",
+            expose_value=False,
+            callback=_remember_socket,
+        ),
     ):
         function = option(function)
     return function
 
 
+def _remember_socket(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
+    context.meta[SOCKET] = value
+
+
 def find_place(config: Path | None, local: Path | None, database: str | None) -> Place:
+    """Find the ledger, and where its daemon can be asked; see `_find`."""
+    place = _find(config, local, database)
+    context = click.get_current_context(silent=True)
+    named = context.meta.get(SOCKET) if context is not None else None
+    if named is not None:
+        return replace(place, socket=Path.cwd() / named, socket_named=True)
+    return place
+
+
+def _find(config: Path | None, local: Path | None, database: str | None) -> Place:
     """Find the ledger: --database, $SENSORDROP_DATABASE_URL, the configuration's, else our own.
 
     Ends the program with exit code 2 and all problems where a configuration that was named is
@@ -79,7 +109,8 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
         return place_of(DaemonConfig(state_directory=state))
     named = config or os.environ.get("SENSORDROP_CONFIG")
     path = config or default_path(os.environ)
-    flags = {"database": database or os.environ.get(DATABASE_VARIABLE)}
+    ledger = database or os.environ.get(DATABASE_VARIABLE)
+    flags = {"database": ledger}
     if named or os.access(path, os.R_OK):
         try:
             take_credentials(path, os.environ)
@@ -89,8 +120,16 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
         except ConfigurationError as error:
             refuse(error)
         daemon = daemon_for(path, configuration.daemon, flags)
-        return replace(place_of(daemon), deliveries=configuration.deliveries)
-    return place_of(_our_own(flags))
+        return replace(
+            place_of(daemon),
+            deliveries=configuration.deliveries,
+            ledger_named=ledger is not None,
+        )
+    place = replace(place_of(_our_own(flags)), ledger_named=ledger is not None)
+    if place.config.control_socket is None and SYSTEM_SOCKET.exists():
+        # The configuration is not for this user's eyes, and the daemon's socket may be.
+        return replace(place, socket=SYSTEM_SOCKET, station=place.config.station)
+    return place
 
 
 def daemon_for(
@@ -163,7 +202,12 @@ def place_of(config: DaemonConfig) -> Place:
         except OSError:
             kept = ""
         station = kept or None
-    return Place(config=config, directory=config.state_directory / "postgresql", station=station)
+    return Place(
+        config=config,
+        directory=config.state_directory / "postgresql",
+        station=station,
+        socket=socket_path(config),
+    )
 
 
 @contextmanager

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sensordrop.cli.controls import check_place, station_of, whoever_calls
-from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.core.controls import ControlKind, Rescan
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.terminal import printable
-from sensordrop.ports import DeliveryCounts
 
 
 @click.command()
@@ -48,36 +46,20 @@ def command(
     """
     if confirm_vanished and delivery is None:
         raise click.UsageError("--confirm-vanished needs the DELIVERY whose files are gone")
-    place = find_place(config, local, database)
-    station = station_of(place)
-    value = Rescan.CONFIRM_VANISHED if confirm_vanished else Rescan.SWEEP
-    with ledger_at(place) as ledger:
-        ledger.check()
-        known = [each.delivery for each in ledger.settings_in_force(ControlKind.RESCAN, station)]
-        check_place(known, station, delivery)
-        names = [delivery] if delivery else [name for name in known if name is not None]
-        for name in names:
-            ledger.set_control(
-                ControlKind.RESCAN,
-                value.value,
-                station=station,
-                delivery=name,
-                set_by=whoever_calls(),
-            )
-        found = [each for each in ledger.status(station) if each.name in names]
-    _tell(found, station, as_json=as_json)
-
-
-def _tell(found: Sequence[DeliveryCounts], station: str, *, as_json: bool) -> None:
-    running = any(each.daemon_alive for each in found)
+    with desk_at(find_place(config, local, database), changes=True) as desk:
+        told = desk.ask("rescan", delivery=delivery, confirm_vanished=confirm_vanished)
     if as_json:
-        told = {"station": station, "rescan": [d.name for d in found], "running": running}
-        click.echo(json.dumps(told, ensure_ascii=False))
-        return
-    for each in found:
-        line = f"delivery {printable(each.name)}: a sweep is asked for"
-        if each.daemon_alive and each.state == "offline":
-            line += f"; it is offline now: {printable(each.reason or '')}"
+        shown = {key: told[key] for key in ("station", "rescan", "running")}
+        click.echo(json.dumps(shown, ensure_ascii=False))
+    else:
+        _show(told)
+
+
+def _show(told: dict[str, Any]) -> None:
+    for each in told["deliveries"]:
+        line = f"delivery {printable(each['name'])}: a sweep is asked for"
+        if each["daemon_alive"] and each["state"] == "offline":
+            line += f"; it is offline now: {printable(each['reason'] or '')}"
         click.echo(line)
-    if not running:
+    if not told["running"]:
         click.echo("sensordropd is not running: it sweeps at its next start")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from sensordrop.cli.pause import set_pause
-from sensordrop.cli.place import place_options
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.pause import tell_pauses
+from sensordrop.cli.place import find_place, place_options
 
 
 @click.command()
@@ -25,4 +26,6 @@ def command(
 
     A delivery goes on only when neither it nor its station is paused: what still holds is shown.
     """
-    set_pause((config, local, database), delivery, None, None, "", as_json=as_json)
+    with desk_at(find_place(config, local, database), changes=True) as desk:
+        told = desk.ask("resume", delivery=delivery)
+    tell_pauses(told, as_json=as_json)

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sensordrop.cli.asking import chosen_places, ended, find_file, not_found
-from sensordrop.cli.controls import whoever_calls
-from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.cli.asking import ended, find_file, no_delivery, not_found
+from sensordrop.cli.desk import Desk, desk_at
+from sensordrop.cli.place import find_place, place_options
+from sensordrop.control.routes import MOST_PATHS
 from sensordrop.core.keys import path_text
-from sensordrop.core.story import DeliveryPlace
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT
 from sensordrop.exits import Exit
-from sensordrop.ports import RetryOrder
-
-if TYPE_CHECKING:
-    from sensordrop.adapters.ledger.ledger import PostgresLedger
 
 SHOWN = 50
 """Paths that are shown to a person one by one; --json gives all."""
+MOST_CHARACTERS = 100_000
+"""Of all paths of one request: written as JSON, with every character escaped, they still fit."""
 
 
-@dataclass(kw_only=True)
-class _Retried:
-    """What came of it all."""
+@dataclass(frozen=True, kw_only=True)
+class _Where:
+    """A delivery in which a file may be."""
 
-    retried: int = 0
-    hurried: int = 0
-    paths: list[dict[str, Any]] = field(default_factory=list)
-    deliveries: list[str] = field(default_factory=list)
-    unknown: bool = False
+    name: str
+    local_directory: str
 
 
 @click.command()
@@ -90,100 +85,98 @@ def command(
         raise click.UsageError("--all-failed is all there is; leave --delivery and --session out")
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
-    place = find_place(config, local, database)
-    found = _Retried()
-    with ledger_at(place) as ledger:
-        ledger.check()
-        places = chosen_places(ledger, place.station, delivery)
-        common = {"asked_by": whoever_calls(), "at_once": now, "reason": reason}
+    common = {"now": now, "reason": reason}
+    with desk_at(find_place(config, local, database), changes=True) as desk:
         if paths:
-            _retry_paths(ledger, places, paths, common, found)
+            told = _retry_paths(desk, paths, delivery, common)
         else:
-            _retry_all(ledger, places, session_id, common, found)
-    running = all(each.daemon_alive for each in places if each.name in found.deliveries)
+            told = desk.ask(
+                "retry",
+                delivery=delivery,
+                session_id=session_id,
+                all_failed=True if all_failed else None,
+                **common,
+            )
     if as_json:
-        told = {"retried": found.retried, "hurried": found.hurried, "paths": found.paths}
-        click.echo(json.dumps(told, ensure_ascii=False))
+        shown = {key: told[key] for key in ("retried", "hurried", "paths")}
+        click.echo(json.dumps(shown, ensure_ascii=False))
     else:
-        _show(found, running=running)
-    ended(Exit.FAILED if found.unknown else Exit.DONE)
+        _show(told)
+    ended(Exit.DONE if all(each["retried"] for each in told["paths"]) else Exit.FAILED)
 
 
 def _retry_paths(
-    ledger: PostgresLedger,
-    places: Sequence[DeliveryPlace],
-    arguments: Sequence[str],
-    common: dict[str, Any],
-    found: _Retried,
-) -> None:
-    wanted: dict[int, list[bytes]] = defaultdict(list)
-    names = {place.delivery_id: place.name for place in places}
+    desk: Desk, arguments: Sequence[str], delivery: str | None, common: dict[str, Any]
+) -> dict[str, Any]:
+    """Find out whose the paths are, and have them tried again, delivery by delivery."""
+    places = _places(desk, delivery)
+    told: dict[str, Any] = {"retried": 0, "hurried": 0, "paths": [], "running": True}
+    wanted: dict[str, list[str]] = defaultdict(list)
+
+    def knows(place: _Where, relative: bytes) -> bool:
+        answer = desk.ask("known", delivery=place.name, path=path_text(relative))
+        return bool(answer["known"])
+
     for argument in arguments:
-        file = find_file(ledger, places, argument)
+        file = find_file(knows, places, argument)
         if file is None:
             not_found(argument, places)
-            found.unknown = True
-            found.paths.append(_path(argument, None, None, retried=False))
+            unknown = {"delivery": None, "state_before": None, "retried": False}
+            told["paths"].append({"path": argument, **unknown})
         else:
-            wanted[file[0].delivery_id].append(file[1])
-    for delivery_id, paths in wanted.items():
-        what = path_text(paths[0]) if len(paths) == 1 else f"{len(paths)} files by name"
-        order = RetryOrder(delivery_id=delivery_id, what=what, paths=paths, **common)
-        result = ledger.retry(order)
-        found.retried += result.retried
-        found.hurried += result.hurried
-        found.deliveries.append(names[delivery_id])
-        for path in paths:
-            state = result.states.get(path)
-            retried = state == "failed" or (state == "pending" and order.at_once)
-            found.unknown |= not retried
-            found.paths.append(_path(path_text(path), names[delivery_id], state, retried=retried))
+            wanted[file[0].name].append(path_text(file[1]))
+    for name, paths in wanted.items():
+        for some in batched(paths):
+            answer = desk.ask("retry", delivery=name, paths=some, **common)
+            told["retried"] += answer["retried"]
+            told["hurried"] += answer["hurried"]
+            told["paths"] += answer["paths"]
+            told["running"] &= answer["running"]
+    return told
 
 
-def _retry_all(
-    ledger: PostgresLedger,
-    places: Sequence[DeliveryPlace],
-    session_id: int | None,
-    common: dict[str, Any],
-    found: _Retried,
-) -> None:
-    what = "all that failed"
-    if session_id is not None:
-        what = f"all that failed in session {session_id}"
-        ids = [each.delivery_id for each in places]
-        sessions = ledger.list_sessions(ids, session_id=session_id, most=1)
-        places = [p for p in places if sessions and p.delivery_id == sessions[0].delivery_id]
-        if not places:
-            raise click.UsageError(f"there is no session {session_id} in these deliveries")
-    for place in places:
-        result = ledger.retry(
-            RetryOrder(delivery_id=place.delivery_id, session_id=session_id, what=what, **common)
-        )
-        found.retried += result.retried
-        found.hurried += result.hurried
-        if result.retried or result.hurried:
-            found.deliveries.append(place.name)
+def _places(desk: Desk, delivery: str | None) -> list[_Where]:
+    places = [
+        _Where(name=each["name"], local_directory=each["local_directory"])
+        for each in desk.ask("deliveries")["deliveries"]
+    ]
+    if delivery is None:
+        return places
+    chosen = [place for place in places if place.name == delivery]
+    if not chosen:
+        raise no_delivery(delivery, [place.name for place in places])
+    return chosen
 
 
-def _path(path: str, delivery: str | None, state: str | None, *, retried: bool) -> dict[str, Any]:
-    return {"path": path, "delivery": delivery, "state_before": state, "retried": retried}
+def batched(paths: Sequence[str]) -> Iterator[list[str]]:
+    """Give paths in pieces that fit into one request each."""
+    piece: list[str] = []
+    characters = 0
+    for path in paths:
+        if piece and (len(piece) >= MOST_PATHS or characters + len(path) > MOST_CHARACTERS):
+            yield piece
+            piece, characters = [], 0
+        piece.append(path)
+        characters += len(path)
+    if piece:
+        yield piece
 
 
-def _show(found: _Retried, *, running: bool) -> None:
-    for each in found.paths[:SHOWN]:
+def _show(told: dict[str, Any]) -> None:
+    for each in told["paths"][:SHOWN]:
         if each["retried"] or each["delivery"] is None:
             continue
         state = each["state_before"]
         words = f"it is {state}, not failed" if state else "it is not on the books"
         hint = "; --now has it tried without its wait" if state == "pending" else ""
         click.echo(f"{printable(each['path'])}: {words}{hint}", err=True)
-    if found.retried:
-        click.echo(f"{_files(found.retried)} tried again, with all attempts")
-    if found.hurried:
-        click.echo(f"{_files(found.hurried)} tried without the wait that was due")
-    if not found.retried and not found.hurried:
+    if told["retried"]:
+        click.echo(f"{_files(told['retried'])} tried again, with all attempts")
+    if told["hurried"]:
+        click.echo(f"{_files(told['hurried'])} tried without the wait that was due")
+    if not told["retried"] and not told["hurried"]:
         click.echo("nothing to retry")
-    elif not running:
+    elif not told["running"]:
         click.echo("sensordropd is not running: it begins with its next start")
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
-from sensordrop.cli.asking import chosen_places
-from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.cli.sessions import as_told, show
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.sessions import show
 from sensordrop.core.terminal import printable
-from sensordrop.exits import Exit
 
 
 @click.command()
@@ -31,25 +29,15 @@ def command(
       sensordrop session 12
       sensordrop retry --session-id 12
     """
-    place = find_place(config, local, database)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        ours = {each.delivery_id for each in chosen_places(ledger, place.station, None)}
-        lines = ledger.list_sessions([], session_id=session_id, most=1)
-        lines = [line for line in lines if line.delivery_id in ours]
-        troubles = ledger.session_troubles(session_id) if lines else []
-    if not lines:
-        click.echo(f"there is no session {session_id}: sensordrop sessions lists them", err=True)
-        sys.exit(Exit.FAILED)
-    failures = [
-        {"error_class": each.error_class, "files": each.files, "example": each.path}
-        for each in troubles
-    ]
+    with desk_at(find_place(config, local, database)) as desk:
+        told = desk.ask("session", session_id=session_id)
     if as_json:
-        click.echo(json.dumps(as_told(lines[0]) | {"failures": failures}, ensure_ascii=False))
+        click.echo(json.dumps(told, ensure_ascii=False))
         return
-    show(lines)
-    for each in troubles:
-        click.echo(f"{each.error_class}: {each.files:,} failed, such as {printable(each.path)}")
-    if lines[0].counts.get("failed"):
+    show([told])
+    for each in told["failures"]:
+        click.echo(
+            f"{each['error_class']}: {each['files']:,} failed, such as {printable(each['example'])}"
+        )
+    if told["counts"]["failed"]:
         click.echo(f"once it is mended: sensordrop retry --session-id {session_id}")

@@ -11,13 +11,10 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
-from sensordrop.cli.asking import chosen_places, clock, iso, page_options, size_words
-from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.core.model import UploadState
+from sensordrop.cli.asking import clock, page_options, size_words
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.terminal import printable
-from sensordrop.ports import SessionLine
-
-COUNTED = tuple(state.value for state in UploadState if state is not UploadState.UPLOADING)
 
 
 @click.command()
@@ -41,46 +38,23 @@ def command(
       sensordrop sessions
       sensordrop sessions --delivery highlands-c2 --limit 5
     """
-    place = find_place(config, local, database)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        places = chosen_places(ledger, place.station, delivery)
-        ids = [each.delivery_id for each in places]
-        lines = ledger.list_sessions(ids, before=after, most=limit)
-    following = lines[-1].session_id if len(lines) == limit else None
+    with desk_at(find_place(config, local, database)) as desk:
+        told = desk.ask("sessions", delivery=delivery, limit=limit, after=after)
     if as_json:
-        told = {"sessions": [as_told(line) for line in lines], "next": following}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
-    show(lines)
-    if following is not None:
-        click.echo(f"more: sensordrop sessions --after {following}")
+    show(told["sessions"])
+    if told["next"] is not None:
+        click.echo(f"more: sensordrop sessions --after {told['next']}")
 
 
-def as_told(line: SessionLine) -> dict[str, Any]:
-    """Give one session as `--json` tells it. Every key is always present."""
-    counts = {state: line.counts.get(state, 0) for state in COUNTED}
-    return {
-        "id": line.session_id,
-        "delivery": line.delivery,
-        "state": line.state,
-        "origin": line.origin,
-        "started_by": line.started_by,
-        "started_at": iso(line.started_at),
-        "ended_at": iso(line.ended_at),
-        "files": sum(counts.values()),
-        "counts": counts,
-        "bytes": {"total": line.bytes_total, "uploaded": line.bytes_uploaded},
-    }
-
-
-def show(lines: Sequence[SessionLine]) -> None:
+def show(sessions: Sequence[dict[str, Any]]) -> None:
     """Show sessions as a table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not lines:
+    if not sessions:
         click.echo("no sessions")
         return
     zone = local_zone()
@@ -89,21 +63,20 @@ def show(lines: Sequence[SessionLine]) -> None:
         table.add_column(name, no_wrap=True)
     for name in ("files", "waiting", "stored", "skipped", "failed", "sent"):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in lines:
-        told = as_told(line)
-        counts = told["counts"]
+    for each in sessions:
+        counts = each["counts"]
         failed = counts["failed"]
         table.add_row(
-            str(line.session_id),
-            Text(printable(line.delivery)),
-            line.state,
-            clock(line.started_at, zone),
-            clock(line.ended_at, zone),
-            f"{told['files']:,}",
+            str(each["id"]),
+            Text(printable(each["delivery"])),
+            each["state"],
+            clock(each["started_at"], zone),
+            clock(each["ended_at"], zone),
+            f"{each['files']:,}",
             f"{counts['pending']:,}",
             f"{counts['uploaded']:,}",
             f"{counts['skipped']:,}",
             Text(f"{failed:,}", style="red" if failed else ""),
-            size_words(line.bytes_uploaded),
+            size_words(each["bytes"]["uploaded"]),
         )
     Console(file=sys.stdout, highlight=False).print(table)

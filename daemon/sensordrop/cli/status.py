@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,32 +13,10 @@ import click
 
 from sensordrop.adapters.clock import local_zone
 from sensordrop.cli.controls import clock_text
-from sensordrop.cli.place import find_place, ledger_at, place_options
-from sensordrop.config.bandwidth import limit_of
-from sensordrop.core.bandwidth import Limit
-from sensordrop.core.controls import ControlKind
-from sensordrop.core.progress import SessionProgress, seconds_left
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.terminal import printable
-from sensordrop.core.timetable import TimetableError, rate_text
-from sensordrop.ports import DeliveryCounts, OpenBreaker, SettingInForce
-from sensordrop.version import VERSION
-
-COUNTED = (
-    "settling",
-    "pending",
-    "uploading",
-    "uploaded",
-    "skipped",
-    "failed",
-    "superseded",
-    "vanished",
-    "ignored",
-)
-
-
-Limits = Mapping[str | None, Limit]
-"""The bandwidth limits that hold: the station's (None) and those of deliveries by name."""
-NO_LIMITS: Limits = {}
+from sensordrop.core.timetable import rate_text
 
 
 @click.command()
@@ -51,96 +27,12 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
 
     Example:  sensordrop status --local ~/sensordrop-try
     """
-    place = find_place(config, local, database)
-    limits = NO_LIMITS
-    with ledger_at(place) as ledger:
-        ledger.check()
-        deliveries = ledger.status(place.station)
-        breakers = ledger.open_breakers(place.station)
-        if place.station is not None and any(d.progress is not None for d in deliveries):
-            settings = ledger.settings_in_force(ControlKind.BANDWIDTH, place.station)
-            limits = limits_of(settings, local_zone())
-    told = [as_told(delivery, limits) for delivery in deliveries]
+    with desk_at(find_place(config, local, database)) as desk:
+        told = desk.ask("status")
     if as_json:
-        whole = {
-            "version": VERSION,
-            "station": place.station,
-            "deliveries": told,
-            "breakers": [_breaker(each) for each in breakers],
-        }
-        click.echo(json.dumps(whole, ensure_ascii=False))
+        click.echo(json.dumps(told, ensure_ascii=False))
     else:
-        _show(deliveries, told)
-        for each in breakers:
-            click.echo(_breaker_words(each))
-
-
-def limits_of(settings: Sequence[SettingInForce], local: tzinfo) -> Limits:
-    """Read the limits in force. One that can't be read here is left out: an estimate does without."""
-    found = {}
-    for setting in settings:
-        text = setting.configured if setting.control is None else setting.control.value
-        with suppress(TimetableError):
-            found[setting.delivery] = limit_of(text, local)
-    return found
-
-
-def as_told(delivery: DeliveryCounts, limits: Limits = NO_LIMITS) -> dict[str, Any]:
-    """Give one delivery as `status --json` tells it. Every key is always present."""
-    files = {state: counts[0] for state, counts in delivery.counts.items()}
-    sizes = {state: counts[1] for state, counts in delivery.counts.items()}
-    waiting = files.get("pending", 0)
-    uploading = min(delivery.uploading, waiting)
-    counts = dict.fromkeys(COUNTED, 0) | files
-    counts |= {
-        "settling": delivery.settling,
-        "pending": waiting - uploading,
-        "uploading": uploading,
-    }
-    state, reason = delivery.state or "offline", delivery.reason
-    if not delivery.enabled:
-        state, reason = "disabled", "not in the configuration, or enabled is false there"
-    elif not delivery.daemon_alive:
-        reason = "sensordropd is not running" + (f" ({reason})" if reason else "")
-    return {
-        "name": delivery.name,
-        "client": delivery.client,
-        "project": delivery.project,
-        "cycle": delivery.cycle,
-        "state": state,
-        "reason": reason,
-        "counts": {name: counts[name] for name in COUNTED},
-        "bytes": {"pending": sizes.get("pending", 0), "uploaded": sizes.get("uploaded", 0)},
-        "mismatches": delivery.mismatches,
-        "session": None
-        if delivery.session_id is None or delivery.session_started_at is None
-        else {
-            "id": delivery.session_id,
-            "started_at": delivery.session_started_at.isoformat(timespec="seconds"),
-        },
-        "progress": None
-        if delivery.progress is None
-        else _progress(
-            delivery.progress, [limits[of] for of in (None, delivery.name) if of in limits]
-        ),
-    }
-
-
-def _progress(progress: SessionProgress, limits: Sequence[Limit]) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    seconds = seconds_left(progress, at=now, limits=limits)
-    eta = None if seconds is None else now + timedelta(seconds=seconds)
-    return {
-        "files": progress.total,
-        "finished": progress.total - progress.files_left,
-        "bytes": progress.bytes,
-        "bytes_left": progress.bytes_left,
-        "share": round(progress.share, 6),
-        "files_per_second": round(progress.files_per_second, 3),
-        "bytes_per_second": round(progress.bytes_per_second),
-        "seconds_left": None if seconds is None else round(seconds),
-        "eta": None if eta is None else eta.isoformat(timespec="seconds"),
-    }
+        _show(told)
 
 
 def _progress_line(told: dict[str, Any], zone: tzinfo) -> str:
@@ -168,50 +60,34 @@ def _span(seconds: int) -> str:
     return f"{minutes // 1440} days {minutes % 1440 // 60} h"
 
 
-def _breaker(breaker: OpenBreaker) -> dict[str, Any]:
-    """Give what stops all uploads of a scope as `status --json` tells it."""
-    return {
-        "station": breaker.station,
-        "scope": breaker.scope,
-        "target": breaker.target,
-        "error_class": breaker.error_class,
-        "reason": breaker.problem,
-        "hint": breaker.hint,
-        "failures": breaker.failures,
-        "opened_at": breaker.opened_at.isoformat(timespec="seconds"),
-        "next_probe_at": breaker.probe_at.isoformat(timespec="seconds"),
-    }
-
-
-def _breaker_words(breaker: OpenBreaker) -> str:
+def _breaker_words(breaker: dict[str, Any]) -> str:
     zone = local_zone()
+    opened, probe = (
+        datetime.fromisoformat(breaker[key]).astimezone(zone)
+        for key in ("opened_at", "next_probe_at")
+    )
     return (
-        f"stopped: {breaker.scope} {printable(breaker.target)}: {breaker.error_class} since "
-        f"{breaker.opened_at.astimezone(zone):%H:%M:%S}, "
-        f"tried again at {breaker.probe_at.astimezone(zone):%H:%M:%S}"
+        f"stopped: {breaker['scope']} {printable(breaker['target'])}: {breaker['error_class']} since "
+        f"{opened:%H:%M:%S}, tried again at {probe:%H:%M:%S}"
     )
 
 
-def _show(deliveries: Sequence[DeliveryCounts], all_told: Sequence[dict[str, Any]]) -> None:
+def _show(told: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not deliveries:
+    if not told["deliveries"]:
         click.echo("no deliveries yet: sensordropd has not run on this ledger")
-        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("delivery")
     table.add_column("state")
     for name in ("waiting", "uploading", "stored", "skipped", "failed", "ignored"):
         table.add_column(name, justify="right")
-    reasons = []
-    zone = local_zone()
-    for delivery, told in zip(deliveries, all_told, strict=True):
-        counts = told["counts"]
-        waiting = counts["settling"] + counts["pending"]
+    for each in told["deliveries"]:
+        counts = each["counts"]
         numbers = (
-            waiting,
+            counts["settling"] + counts["pending"],
             counts["uploading"],
             counts["uploaded"],
             counts["skipped"],
@@ -220,18 +96,30 @@ def _show(deliveries: Sequence[DeliveryCounts], all_told: Sequence[dict[str, Any
         )
         cells = [Text(f"{number:,}", style="red" if at == 4 and number else "")
                  for at, number in enumerate(numbers)]  # fmt: skip
-        state = told["state"] if delivery.daemon_alive or not delivery.enabled else "not running"
-        table.add_row(Text(printable(told["name"])), state, *cells)
-        if told["progress"]:
-            line = _progress_line(told["progress"], zone)
-            reasons.append(f"{printable(told['name'])}: session {told['session']['id']}: {line}")
-        if delivery.mismatches:
-            reasons.append(
-                f"{printable(told['name'])}: {delivery.mismatches:,} stored objects are missing or "
-                f"different in the bucket: sensordrop verify --delivery {quote(told['name'])}"
-            )
-        if told["reason"]:
-            reasons.append(f"{printable(told['name'])}: {printable(told['reason'])}")
-    Console(file=sys.stdout, highlight=False).print(table)
-    for line in reasons:
+        known = each["daemon_alive"] or each["state"] == "disabled"
+        table.add_row(
+            Text(printable(each["name"])), each["state"] if known else "not running", *cells
+        )
+    if told["deliveries"]:
+        Console(file=sys.stdout, highlight=False).print(table)
+    for line in _remarks(told):
         click.echo(line)
+
+
+def _remarks(told: dict[str, Any]) -> list[str]:
+    """Give what there is to say beside the numbers."""
+    lines = []
+    zone = local_zone()
+    for each in told["deliveries"]:
+        name = printable(each["name"])
+        if each["progress"]:
+            line = _progress_line(each["progress"], zone)
+            lines.append(f"{name}: session {each['session']['id']}: {line}")
+        if each["mismatches"]:
+            lines.append(
+                f"{name}: {each['mismatches']:,} stored objects are missing or different in the "
+                f"bucket: sensordrop verify --delivery {quote(each['name'])}"
+            )
+        if each["reason"]:
+            lines.append(f"{name}: {printable(each['reason'])}")
+    return lines + [_breaker_words(each) for each in told["breakers"]]

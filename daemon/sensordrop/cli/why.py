@@ -68,7 +68,9 @@ def command(
     with ledger_at(place) as ledger:
         ledger.check()
         places = chosen_places(ledger, place.station, delivery)
-        found = find_file(ledger, places, path)
+        found = find_file(
+            lambda place, relative: ledger.knows_file(place.delivery_id, relative), places, path
+        )
         story = ledger.story(*found, station=place.station) if found else None
     if story is None or found is None:
         not_found(path, places)

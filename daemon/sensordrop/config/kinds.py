@@ -214,6 +214,28 @@ def share_of(text: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketMode(Kind):
+    """Who can connect to a socket: its owner, its group too, or everybody.
+
+    YAML reads an unquoted 0660 as an octal number, and 660 as a plain one: both mean the same here.
+    """
+
+    expected: ClassVar[str] = "0600, 0660 or 0666"
+    _words: ClassVar[Mapping[str, str]] = {
+        f"{written}": f"0{mode:o}"
+        for mode in (0o600, 0o660, 0o666)
+        for written in (mode, f"{mode:o}", f"0{mode:o}", f"0o{mode:o}")
+    }
+
+    def read(self, value: object) -> str:
+        """Read it."""
+        text = text_of(value)
+        if text not in self._words:
+            raise NotExpectedError
+        return self._words[text]
+
+
+@dataclass(frozen=True, slots=True)
 class ByteCount(Kind):
     """A number of bytes, written with or without a unit."""
 

@@ -31,6 +31,7 @@ from sensordrop.config.kinds import (
     Number,
     OneOf,
     Share,
+    SocketMode,
     Text,
     TrueOrFalse,
     WholeNumber,
@@ -176,10 +177,27 @@ class DaemonConfig(_Settings):
         Path | None,
         Setting(
             AbsolutePath(),
-            "Unix socket for `sensordrop` to control the daemon.",
-            not_yet="there is no control socket yet",
+            "Unix socket at which `sensordrop` and others ask the daemon and tell it what to do.",
+            default="`control.sock` in `state_directory`; `/run/sensordrop/control.sock` where "
+            "that is `/var/lib/sensordrop`",
         ),
     ] = None
+    control_group: Annotated[
+        str | None,
+        Setting(
+            Text("the name of a group", limit=64, pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
+            "Who is in this group may control the daemon, beside root and the daemon's own user.",
+            default="`sensordrop`, if there is such a group",
+        ),
+    ] = None
+    control_mode: Annotated[
+        str,
+        Setting(
+            SocketMode(),
+            "Who can connect to the control socket: the daemon's user, `control_group` too, or "
+            "everybody. Whoever can connect may look; only the group may change something.",
+        ),
+    ] = "0660"
     metrics_listen: Annotated[
         str | None,
         Setting(

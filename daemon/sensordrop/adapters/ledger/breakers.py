@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from psycopg2.extras import Json
 
 from sensordrop.adapters.ledger.connection import Connections
-from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.adapters.ledger.work import storable
 from sensordrop.ports import BreakerState, OpenBreaker
 
@@ -43,10 +43,14 @@ class BreakerBoard:
                 if rows:
                     cursor.execute(query(name), {"daemon_id": daemon_id, "states": Json(rows)})
 
-    def open_breakers(self, station: str | None) -> list[OpenBreaker]:
+    def open_breakers(
+        self, station: str | None, *, clients: Sequence[str] | None = None
+    ) -> list[OpenBreaker]:
         """Give what stops uploads right now; see `ports.Ledger.open_breakers`."""
         with self._connections.transaction() as cursor:
-            cursor.execute(query("open_breakers"), {"station": station})
+            cursor.execute(
+                query("open_breakers"), {"station": station, "clients": clients_of(clients)}
+            )
             return [
                 OpenBreaker(
                     station=name, scope=scope, target=target, error_class=error_class,

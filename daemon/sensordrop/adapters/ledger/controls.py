@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sensordrop.adapters.ledger.connection import Connections
-from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.core.controls import PAUSED, Control, ControlKind
 from sensordrop.ports import PastControl, SettingInForce
 
@@ -83,11 +83,24 @@ class Controls:
             how_long = {"value": PAUSED, "reason": reason, "for_seconds": None}
             cursor.execute(query("set_control"), what | how_long)
 
-    def control_history(self, kind: ControlKind, station: str, *, most: int) -> list[PastControl]:
+    def control_history(
+        self,
+        kind: ControlKind,
+        station: str,
+        *,
+        most: int,
+        clients: Sequence[str] | None = None,
+    ) -> list[PastControl]:
         """Tell who set what; see `ports.StoryLedger.control_history`."""
         with self._connections.transaction() as cursor:
             cursor.execute(
-                query("control_history"), {"kind": kind.value, "station": station, "most": most}
+                query("control_history"),
+                {
+                    "kind": kind.value,
+                    "station": station,
+                    "most": most,
+                    "clients": clients_of(clients),
+                },
             )
             return [
                 PastControl(
@@ -98,10 +111,15 @@ class Controls:
                 in cursor.fetchall()
             ]  # fmt: skip
 
-    def settings_in_force(self, kind: ControlKind, station: str) -> list[SettingInForce]:
+    def settings_in_force(
+        self, kind: ControlKind, station: str, *, clients: Sequence[str] | None = None
+    ) -> list[SettingInForce]:
         """Tell what is configured and what was set over it; see `ports.Ledger`."""
         with self._connections.transaction() as cursor:
-            cursor.execute(query("settings_in_force"), {"kind": kind.value, "station": station})
+            cursor.execute(
+                query("settings_in_force"),
+                {"kind": kind.value, "station": station, "clients": clients_of(clients)},
+            )
             return [
                 SettingInForce(
                     delivery=delivery,

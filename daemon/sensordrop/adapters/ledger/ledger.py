@@ -12,7 +12,7 @@ from sensordrop.adapters.ledger.enrollment import Enrollment
 from sensordrop.adapters.ledger.listed import ListedObjects
 from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
-from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
 from sensordrop.adapters.ledger.runs import Runs
@@ -192,10 +192,12 @@ class PostgresLedger(
             server=server, size_bytes=size_bytes, migration=migration, latency_seconds=latency
         )
 
-    def status(self, station: str | None = None) -> list[DeliveryCounts]:
+    def status(
+        self, station: str | None = None, *, clients: Sequence[str] | None = None
+    ) -> list[DeliveryCounts]:
         """Tell how every delivery stands; see `ports.Ledger.status`."""
         with self._connections.transaction() as cursor:
-            cursor.execute(query("status"), {"station": station})
+            cursor.execute(query("status"), {"station": station, "clients": clients_of(clients)})
             assert cursor.description is not None
             names = [column.name for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

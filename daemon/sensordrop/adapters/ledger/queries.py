@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -19,3 +20,8 @@ def _all() -> dict[str, str]:
 def query(name: str) -> str:
     """Give the SQL of a named query. Raises KeyError for a name that is not there."""
     return _all()[name]
+
+
+def clients_of(clients: Sequence[str] | None) -> list[str] | None:
+    """Give the clients that a list is limited to as a query takes them; None: all."""
+    return None if clients is None else list(clients)

@@ -210,6 +210,13 @@ JOIN stations AS s ON s.id = d.station_id
 WHERE b.closed_at IS NULL AND d.ended_at IS NULL
   AND d.heartbeat_at > now() - interval '60 seconds'
   AND (%(station)s::text IS NULL OR s.name = %(station)s)
+  AND (%(clients)s::text[] IS NULL OR b.scope <> 'project' OR EXISTS (
+       SELECT 1 FROM deliveries AS y
+       JOIN clients AS c ON c.id = y.client_id
+       JOIN projects AS p ON p.id = y.project_id
+       JOIN destinations AS x ON x.id = y.destination_id
+       WHERE c.name = ANY(%(clients)s)
+         AND b.target = c.name || '/' || p.name || '/' || x.bucket_name))
 ORDER BY b.opened_at, b.scope, b.target;
 
 -- name: publish_sweep
@@ -1396,6 +1403,7 @@ LEFT JOIN running_sessions AS n ON n.delivery_id = d.id
 WHERE d.retired_at IS NULL
   AND (%(station)s IS NULL OR d.shared
        OR d.station_id = (SELECT id FROM stations WHERE name = %(station)s))
+  AND (%(clients)s::text[] IS NULL OR c.name = ANY(%(clients)s))
 ORDER BY d.name;
 
 -- name: ping
@@ -1613,7 +1621,9 @@ SELECT d.name AS delivery, c.value, c.reason, c.set_by, c.set_at, c.until, c.end
 FROM controls AS c
 JOIN stations AS s ON s.name = %(station)s
 LEFT JOIN deliveries AS d ON d.id = c.delivery_id
+LEFT JOIN clients AS k ON k.id = d.client_id
 WHERE c.kind = %(kind)s AND (c.station_id = s.id OR d.station_id = s.id OR d.shared)
+  AND (%(clients)s::text[] IS NULL OR k.id IS NULL OR k.name = ANY(%(clients)s))
 ORDER BY c.id DESC LIMIT %(most)s;
 
 -- name: settings_in_force
@@ -1626,7 +1636,9 @@ WITH place AS (
     SELECT s.id, d.id, d.name
     FROM stations AS s
     JOIN deliveries AS d ON d.shared OR d.station_id = s.id
+    JOIN clients AS c ON c.id = d.client_id
     WHERE s.name = %(station)s AND d.retired_at IS NULL AND d.enabled
+      AND (%(clients)s::text[] IS NULL OR c.name = ANY(%(clients)s))
 )
 SELECT p.delivery, h.configuration ->> %(kind)s AS configured,
        c.kind, p.delivery_id, c.value, c.reason, c.set_by, c.set_at, c.until
@@ -1653,11 +1665,13 @@ SELECT d.id AS delivery_id, d.name, t.name AS station, d.local_directory, x.endp
                  AND d.id = ANY(b.delivery_ids)) AS daemon_alive
 FROM deliveries AS d
 JOIN destinations AS x ON x.id = d.destination_id
+JOIN clients AS c ON c.id = d.client_id
 LEFT JOIN stations AS t ON t.id = d.station_id
 LEFT JOIN delivery_status AS s ON s.delivery_id = d.id
 LEFT JOIN sync_sessions AS n ON n.delivery_id = d.id AND n.state <> 'ended'
 WHERE d.retired_at IS NULL
   AND (%(station)s::text IS NULL OR d.shared OR t.name = %(station)s)
+  AND (%(clients)s::text[] IS NULL OR c.name = ANY(%(clients)s))
 ORDER BY d.name, d.id;
 
 -- name: pauses_of

@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.controls import control_of
-from sensordrop.adapters.ledger.queries import query
+from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import Fingerprint
 from sensordrop.core.story import (
@@ -38,12 +38,13 @@ class Stories:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def delivery_places(self, station: str | None) -> list[DeliveryPlace]:
+    def delivery_places(
+        self, station: str | None, *, clients: Sequence[str] | None = None
+    ) -> list[DeliveryPlace]:
         """Give the deliveries of a station; see `ports.StoryLedger`."""
         with self._connections.transaction() as cursor:
-            return [
-                DeliveryPlace(**row) for row in _rows(cursor, "delivery_places", station=station)
-            ]
+            rows = _rows(cursor, "delivery_places", station=station, clients=clients_of(clients))
+            return [DeliveryPlace(**row) for row in rows]
 
     def knows_file(self, delivery_id: int, path: bytes) -> bool:
         """Tell whether a path is on the books or ignored; see `ports.StoryLedger`."""

@@ -1,0 +1,157 @@
+"""Verbs through the daemon: who may, what they say, and what works without it."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from daemon import SOURCES, WAIT_SECONDS, Station, age, drop_files
+
+NOBODY = 65534
+GROUP = "users"
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+BECOME = """
+import os, sys
+import psycopg2, rich.console, rich.table, rich.text
+import sensordrop.cli.pause, sensordrop.cli.status, sensordrop.composition
+from sensordrop.cli.app import main
+user, groups = int(sys.argv[1]), [int(each) for each in sys.argv[2].split(",") if each]
+os.setgroups(groups)
+os.setgid(user)
+os.setuid(user)
+sys.argv = ["sensordrop", *sys.argv[3:]]
+main()
+"""
+"""A verb as another user. What it imports is read before: the code may be root's alone."""
+
+
+def as_nobody(*arguments: str, groups: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BECOME, str(NOBODY), ",".join(map(str, groups)), *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, "HOME": "/nonexistent",
+             "LANG": "C.UTF-8"},
+        cwd="/", capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL,
+        timeout=2 * WAIT_SECONDS, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Give a folder that everybody can reach: pytest's own are root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="sensordrop-socket-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def wait_until_served(station: Station) -> Path:
+    return Path(station.daemon.wait_for_log("control_served")["socket"])
+
+
+def test_verbs_are_carried_out_by_the_daemon_and_the_ledger_does_without_it(make_station, moto):
+    station = make_station(moto)
+    station.delivery()
+    drop_files(station.drop, {"950349/a.wav": b"sound"})
+    age(station.drop)
+    station.start()
+    socket = wait_until_served(station)
+    assert socket == station.state / "control.sock"
+    station.wait_for_session_end()
+    # With a configuration that knows no ledger, whoever answers can only be the daemon.
+    lost = ("--config", str(station.folder / "lost"), "--socket", str(socket))
+    (station.folder / "lost").mkdir()
+    (station.folder / "lost" / "sensordrop.yaml").write_text(
+        f"state_directory: {station.folder}/nowhere\n"
+    )
+
+    def ask(*arguments: str, code: int = 0) -> dict:
+        done = station.sensordrop(arguments[0], *lost, *arguments[1:], "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if done.stdout else {}
+
+    (card,) = ask("status")["deliveries"]
+    assert (card["name"], card["counts"]["uploaded"], card["daemon_alive"]) == ("card", 1, True)
+    assert ask("deliveries")["deliveries"][0]["local_directory"] == str(station.drop)
+    assert ask("files")["files"][0]["path"] == "950349/a.wav"
+    (session,) = ask("sessions")["sessions"]
+    assert ask("session", str(session["id"]))["counts"]["uploaded"] == 1
+    (paused,) = ask("pause", "card", "--for", "2h", "--reason", "a call")["paused"]
+    assert (paused["delivery"], paused["reason"]) == ("card", "a call")
+    station.daemon.wait_for_log("paused", delivery="card")
+    assert ask("resume", "card")["paused"] == []
+    assert ask("bandwidth", "10M")["limits"][0]["bytes_per_second"] == 10 * 1024 * 1024
+    assert ask("rescan")["rescan"] == ["card"]
+    path = str(station.drop / "950349" / "a.wav")
+    told = ask("retry", path, "950349/lost.wav", code=1)["paths"]
+    assert [(each["path"], each["state_before"]) for each in told] == [
+        ("950349/lost.wav", None), ("950349/a.wav", "uploaded"),
+    ]  # fmt: skip
+    assert station.sensordrop("pause", *lost, "crad").returncode == 2
+
+    station.daemon.kill9()
+    assert socket.exists(), "a kill leaves the socket behind"
+    done = station.sensordrop("status", *lost)
+    assert done.returncode == 3
+    assert str(socket) in done.stderr
+    shown = station.sensordrop("status")
+    assert shown.returncode == 0, shown.stderr
+    assert "950349" not in shown.stderr
+    assert station.sensordrop("pause", "card").returncode == 0
+    station.start()
+    wait_until_served(station)
+    (paused,) = ask("pause")["paused"][1:]
+    assert paused["delivery"] == "card", "what was set on the ledger holds in the daemon"
+    station.daemon.stop()
+    assert not socket.exists()
+
+
+@AS_ROOT
+def test_who_is_not_in_the_group_is_denied_and_who_is_may(make_station, moto, open_folder):
+    station = make_station(moto)
+    socket = open_folder / "control.sock"
+    station.configure(control_socket=str(socket), control_group=GROUP)
+    station.delivery()
+    station.start()
+    wait_until_served(station)
+    members = [grp.getgrnam(GROUP).gr_gid]
+    for verb in ("status", "pause"):
+        done = as_nobody(verb, "--socket", str(socket))
+        assert done.returncode == 4, done.stderr
+        assert "control_group" in done.stderr
+    done = as_nobody("pause", "--socket", str(socket), "--json", groups=members)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["paused"][0]["set_by"].startswith("nobody@")
+    assert as_nobody("resume", "--socket", str(socket), groups=members).returncode == 0
+    station.daemon.stop()
+
+    station.configure(control_mode="0666")
+    station.start()
+    wait_until_served(station)
+    done = as_nobody("status", "--socket", str(socket), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["deliveries"][0]["name"] == "card"
+    done = as_nobody("pause", "--socket", str(socket))
+    assert done.returncode == 4
+    assert "may look" in done.stderr
+    told = json.loads(station.sensordrop("pause", "--history", "--json").stdout)["pauses"]
+    assert len(told) == 1, "what was denied was not done"
+
+
+def test_without_a_daemon_and_without_a_ledger_every_verb_says_so(make_station, moto):
+    station = make_station(moto, database="embedded")
+    station.configure()
+    station.delivery()
+    for verb in ("status", "pause", "resume", "retry", "rescan", "bandwidth", "files", "sessions"):
+        arguments = [verb, "--all-failed"] if verb == "retry" else [verb]
+        done = station.sensordrop(*arguments)
+        assert done.returncode == 3, f"{verb}: {done.stderr}"
+        assert "--socket" in station.sensordrop(verb, "--help").stdout
