@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sensordrop.adapters.trail import WorkTrail
     from sensordrop.composition import Daemon
 
-LEDGER_RETRY_SECONDS = 2.0
+LEDGER_RETRY_SECONDS = 1.0
 """How often a daemon that starts without its ledger tries to reach it."""
 
 _log = structlog.get_logger()
