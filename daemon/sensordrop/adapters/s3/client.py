@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from sensordrop.adapters.s3.answers import EndingAnswers
+from sensordrop.adapters.s3.descriptions import descriptions
 from sensordrop.adapters.s3.failures import classified, failure
 from sensordrop.adapters.s3.proof import ChosenCheck
 from sensordrop.adapters.s3.requests import RequestTally
@@ -85,15 +86,20 @@ def make_session(settings: S3Settings) -> boto3.Session:
     tried = f"reading the credentials for bucket {settings.bucket_name}"
     with classified(tried):
         try:
-            return boto3.Session(
+            session = boto3.Session(
                 aws_access_key_id=settings.access_key_id,
                 aws_secret_access_key=settings.secret_access_key,
                 profile_name=settings.aws_profile,
                 region_name=settings.aws_region,
             )
+            core = session._session  # noqa: SLF001 — boto3 hands no loader on by itself
+            core.register_component(
+                "data_loader", descriptions(core.get_config_variable("data_path"))
+            )
         except PermissionError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise FailureError(failure("no-credentials", tried, reason)) from error
+        return session
 
 
 def make_client(
