@@ -30,13 +30,14 @@ $(INSTALLED): $(LOCK) setup.cfg pyproject.toml
 demo: setup ## Drop two cards and see them arrive; DROP=/some/folder takes your own, read-only.
 	@$(BIN)/sensordrop demo $(if $(DROP),--drop "$(DROP)")
 
-lint: setup ## Style, types and the direction of imports.
+lint: setup ## Style, types, the direction of imports, and the Dockerfile.
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	MYPYPATH=daemon:bench $(BIN)/mypy bench/*.py
 	MYPYPATH=daemon:packaging/grafana $(BIN)/mypy packaging/grafana/*.py
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 format: setup ## Lay the code out anew.
 	$(BIN)/ruff format $(SOURCES)

@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sensordrop.config import load
+from sensordrop.adapters.status_pages import pages
+from sensordrop.config import DaemonConfig, load
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
+DOCKERFILE = ROOT / "Dockerfile"
 SERVICES = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
 VALUES = {
     "LEDGER_PASSWORD": "aa",
@@ -46,6 +50,49 @@ def test_it_is_what_compose_reads():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_is_made_of_one_version_and_of_what_the_package_has():
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert len(bases) == 2
+    for base in bases:
+        assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base), base
+    for lock in re.findall(r"-r (\S+)", text):
+        assert (ROOT / lock).exists(), lock
+    assert "--require-hashes" in text
+    assert re.search(r"^USER \d+$", text, re.MULTILINE), "not root, by a number that needs no look"
+
+
+def test_the_image_asks_the_daemon_itself_whether_it_lives():
+    (asked,) = re.findall(r"^HEALTHCHECK .*\n  CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    program, flag, code = json.loads(asked)
+    assert (program, flag) == ("python", "-c")
+    usual = f"{DaemonConfig().metrics_listen}"
+    assert f"http://{usual}/healthz" in code
+    assert "/healthz" in pages(bytes, "", None)  # type: ignore[arg-type]
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        here = code.replace(usual, f"127.0.0.1:{server.server_port}")
+        lives = subprocess.run([sys.executable, flag, here], check=False)
+        other = subprocess.run(
+            [sys.executable, flag, here.replace("healthz", "gone")],
+            capture_output=True,
+            check=False,
+        )
+        server.shutdown()
+        thread.join()
+    assert (lives.returncode, other.returncode) == (0, 1)
 
 
 def test_everything_that_watches_is_there():
