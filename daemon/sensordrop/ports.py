@@ -656,8 +656,12 @@ class Destination(Protocol):
         """
         ...
 
-    def quick(self, content: Content, object_key: str) -> QuickSteps | None:
+    def quick(self, content: Content, object_key: str, *, look: bool = False) -> QuickSteps | None:
         """Give the requests that get a small content stored under a free key, or None.
+
+        `look`: nobody knows what the destination holds, so it is asked before anything is sent,
+        also where it would refuse by itself; whatever keeps the look from being answered is told
+        by what follows.
 
         None where this destination, or what is known of it so far, needs `store`. Asking blocks
         on nothing but a rare refresh of credentials. The steps raise FailureError, classified;

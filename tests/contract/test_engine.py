@@ -53,7 +53,7 @@ class Store:
     def digest_plan(self, size_bytes):
         return DigestPlan()
 
-    def quick(self, content, object_key):
+    def quick(self, content, object_key, *, look=False):
         return None
 
     def preflight(self, prefix):

@@ -119,7 +119,7 @@ class GoBetween:
     """Passes S3 requests on to a real server and counts them.
 
     `refuse` may answer a request itself; while `gate` is cleared, uploads wait before they are
-    passed on. What the daemon asks to see who it is and what the store does (at the root, and
+    passed on, and while `listings` is cleared, pages of objects do. What the daemon asks to see who it is and what the store does (at the root, and
     under `_sensordrop/`) neither waits nor counts.
     """
 
@@ -136,6 +136,8 @@ class GoBetween:
         """Requests that are being passed on, or held."""
         self.gate = threading.Event()
         self.gate.set()
+        self.listings = threading.Event()
+        self.listings.set()
         self.refuse = refuse
         target = urlsplit(endpoint_url).netloc
         outer = self
@@ -163,6 +165,8 @@ class GoBetween:
                     outer.count(waiting=1)
                     outer.gate.wait()
                     outer.count(waiting=-1)
+                if "max-keys=1000" in self.path:  # whoever only looks asks for one
+                    outer.listings.wait()
                 reply = outer.refuse(self.command, path) or self._ask(body)
                 if not ours:
                     outer.requests.append(
@@ -232,6 +236,7 @@ class GoBetween:
 
     def __exit__(self, *_: object) -> None:
         self.gate.set()
+        self.listings.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -127,7 +127,8 @@ class Claim:
     `claim_number` only ever rises; an outcome whose number is not the row's is of a lost claim
     and is dropped. `predecessor_sha256` is the digest of the version that this one replaces,
     if that one was stored: equal bytes mean that only the timestamps changed. `listed`: a listing
-    found an object under the file's key, so it is looked at before anything is sent.
+    found an object under the file's key, so it is looked at before anything is sent. `unlisted`:
+    nobody knows yet what is below the delivery's prefix, because it was never listed to its end.
     """
 
     upload_id: int
@@ -140,6 +141,7 @@ class Claim:
     crashes: int
     predecessor_sha256: bytes | None = None
     listed: bool = False
+    unlisted: bool = False
 
 
 class StoreCheck(StrEnum):

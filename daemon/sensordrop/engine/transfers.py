@@ -145,7 +145,9 @@ class TransferPool:
         try:
             outcome = Interrupted() if stop.is_set() else trial.begin()
             if outcome is None:
-                steps = delivery.settings.destination.quick(trial.file, trial.key)
+                steps = delivery.settings.destination.quick(
+                    trial.file, trial.key, look=claim.unlisted
+                )
                 if steps is None:
                     trial.close()
                     self._workers.submit(claim, delivery)

@@ -578,7 +578,8 @@ SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_n
            WHERE l.listing_id = n.id
              AND l.key_digest = substring(sha256(convert_to(
                      CASE d.s3_prefix WHEN '' THEN f.path ELSE d.s3_prefix || '/' || f.path END,
-                     'UTF8')) FOR 16))
+                     'UTF8')) FOR 16)),
+       n.completed_at IS NULL
 FROM claimed AS c
 JOIN file_uploads AS f ON f.id = c.upload_id
 JOIN deliveries AS d ON d.id = f.delivery_id
@@ -610,7 +611,8 @@ SELECT c.upload_id, f.delivery_id, f.path_bytes, f.path, f.size_bytes, f.mtime_n
            WHERE l.listing_id = n.id
              AND l.key_digest = substring(sha256(convert_to(
                      CASE d.s3_prefix WHEN '' THEN f.path ELSE d.s3_prefix || '/' || f.path END,
-                     'UTF8')) FOR 16))
+                     'UTF8')) FOR 16)),
+       n.completed_at IS NULL
 FROM claimed AS c
 JOIN file_uploads AS f ON f.id = c.upload_id
 JOIN deliveries AS d ON d.id = f.delivery_id

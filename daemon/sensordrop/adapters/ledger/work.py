@@ -120,6 +120,7 @@ class Work:
                     crashes=crashes,
                     predecessor_sha256=None if before is None else bytes(before),
                     listed=listed,
+                    unlisted=unlisted,
                 )
                 for (
                     upload_id,
@@ -134,6 +135,7 @@ class Work:
                     crashes,
                     before,
                     listed,
+                    unlisted,
                 ) in cursor.fetchall()
             ]
 

@@ -132,7 +132,7 @@ class S3Destination:
             raise FailureError(failure("conflict", tried, f"the conflict copy's key is {beside}"))
         return stored
 
-    def quick(self, content: Content, object_key: str) -> QuickSteps | None:
+    def quick(self, content: Content, object_key: str, *, look: bool = False) -> QuickSteps | None:
         """See `Destination.quick`."""
         limit = min(QUICK_LIMIT_BYTES, self._settings.multipart_threshold_bytes - 1)
         if self._quick is None or content.size_bytes > limit:
@@ -146,6 +146,7 @@ class S3Destination:
             proof=proof,
             sends_checksums=self._bucket.sends_checksums,
             look_first=not self._bucket.capabilities.conditional_put,
+            look=look,
             condition=self._bucket.understands_condition,
         )
 

@@ -20,7 +20,7 @@ from sensordrop.adapters.s3.wire import Wire, answered, keeping_headers, not_und
 from sensordrop.core.failure import FailureError
 from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Receipt
-from sensordrop.ports import Content, QuickSteps
+from sensordrop.ports import Content, HttpAnswer, QuickSteps
 
 QUICK_LIMIT_BYTES = 4 * 1024 * 1024
 """Larger contents go the slow way, which sends them from the disk."""
@@ -42,31 +42,31 @@ class QuickWay:
         proof: Proof,
         sends_checksums: bool,
         look_first: bool,
+        look: bool = False,
         condition: bool,
     ) -> QuickSteps:
         """Give the requests that store a content under a free key; None is the slow way's.
 
         `condition`: the store understands "only if nothing is there". `look_first`: whether it
-        also honours that is not known, so a look comes before the put.
+        also honours that is not known, so a look comes before the put. `look`: it honours that,
+        and a look only saves the sending; whatever it is answered but "there", the put decides.
         """
         tried = self._wire.tried("storing", object_key)
         signed = content.sha256.hex()
-        if look_first:
+        if look_first or look:
             looked = yield self._wire.request("HEAD", object_key, {})
-            self._wire.raise_trouble(looked, tried)
-            if looked.status >= 500:
-                self._wire.raise_refusal(looked, tried)
-            if looked.status != 404:
+            if look_first:
+                self._raise_unless_told(looked, tried)
+            if looked.status == 200 or (look_first and looked.status != 404):
                 return None
+        md5 = content.md5 if proof.needs_md5 else None
         headers = self._kept_with(object_key, signed)
         if condition:
             headers["if-none-match"] = "*"
-        md5 = content.md5 if proof.needs_md5 else None
         if proof.sends_content_md5 and md5 is not None:
             headers["content-md5"] = in_base64(md5)
         if sends_checksums:
-            headers["x-amz-checksum-sha256"] = in_base64(content.sha256)
-            headers["x-amz-sdk-checksum-algorithm"] = "SHA256"
+            headers |= _checksum(content.sha256)
         answer = yield self._wire.request(
             "PUT",
             object_key,
@@ -92,6 +92,11 @@ class QuickWay:
         )
         return Stored(receipt=receipt)
 
+    def _raise_unless_told(self, looked: HttpAnswer, tried: str) -> None:
+        self._wire.raise_trouble(looked, tried)
+        if looked.status >= 500:
+            self._wire.raise_refusal(looked, tried)
+
     def _kept_with(self, object_key: str, sha256_hex: str) -> dict[str, str]:
         """Give the headers that say how an object is to be kept.
 
@@ -103,6 +108,13 @@ class QuickWay:
             options = options_for(self._settings, object_key, b"")
             known = self._kept[kind] = keeping_headers(options)
         return {**known, SHA256_HEADER: sha256_hex}
+
+
+def _checksum(sha256: bytes) -> dict[str, str]:
+    return {
+        "x-amz-checksum-sha256": in_base64(sha256),
+        "x-amz-sdk-checksum-algorithm": "SHA256",
+    }
 
 
 def _as_hashed(content: Content, what: str) -> BinaryIO:
