@@ -180,6 +180,63 @@ CREATE UNIQUE INDEX sync_sessions_running ON sync_sessions (delivery_id) WHERE s
 -- Lists a delivery's sessions, newest first.
 CREATE INDEX sync_sessions_of_delivery ON sync_sessions (delivery_id, id DESC);
 
+-- Whom each delivery tells what, as its configuration says; `endpoint` as it may be shown, `digest`
+-- of the whole address. No secret is in here.
+CREATE TABLE delivery_endpoints (
+    delivery_id  bigint NOT NULL REFERENCES deliveries,
+    kind         text NOT NULL,
+    endpoint     text NOT NULL,
+    digest       text NOT NULL,
+    PRIMARY KEY (delivery_id, kind)
+);
+
+-- What is to be told about sessions: written in the transaction that ends one (or begins it, for
+-- `start`), and sent afterwards, each row under its own idempotency key however often. Whoever
+-- sends one leases it; lease_number only rises, and an answer is written down only under the
+-- number that it was leased with. `asked_at` is when it was made, or asked for again by hand.
+CREATE TABLE outbox (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delivery_id        bigint NOT NULL REFERENCES deliveries,
+    session_id         bigint NOT NULL REFERENCES sync_sessions ON DELETE CASCADE,
+    kind               text NOT NULL CHECK (kind IN ('registration', 'start', 'failure', 'done')),
+    endpoint           text NOT NULL,
+    endpoint_digest    text NOT NULL,
+    idempotency_key    uuid NOT NULL DEFAULT gen_random_uuid(),
+    body               text NOT NULL,
+    receipt_digest     text,
+    manifest_location  text,
+    state              text NOT NULL DEFAULT 'waiting'
+                       CHECK (state IN ('waiting', 'told', 'failed')),
+    attempts           integer NOT NULL DEFAULT 0,
+    made_at            timestamptz NOT NULL DEFAULT now(),
+    asked_at           timestamptz NOT NULL DEFAULT now(),
+    next_at            timestamptz NOT NULL DEFAULT now(),
+    told_at            timestamptz,
+    lease_number       bigint NOT NULL DEFAULT 0,
+    leased_by          bigint,
+    leased_until       timestamptz,
+    UNIQUE (session_id, kind, endpoint_digest)
+) WITH (fillfactor = 70);
+
+-- What is due next.
+CREATE INDEX outbox_due ON outbox (next_at) WHERE state = 'waiting';
+-- What waits or failed, for whoever asks how a delivery stands.
+CREATE INDEX outbox_open ON outbox (delivery_id) WHERE state <> 'told';
+
+-- The newest tries to send each of them, with the beginning of what was answered.
+CREATE TABLE outbox_attempts (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    outbox_id     bigint NOT NULL REFERENCES outbox ON DELETE CASCADE,
+    attempted_at  timestamptz NOT NULL,
+    ended_at      timestamptz NOT NULL DEFAULT now(),
+    status        integer,
+    answer        text NOT NULL DEFAULT '',
+    problem       text
+);
+
+-- The story of one letter.
+CREATE INDEX outbox_attempts_of_letter ON outbox_attempts (outbox_id, id);
+
 -- One row for every version of every file. Written when it goes on the books and when it is
 -- finished; work in between is in upload_queue. seen_at is when it was first seen, where it had to
 -- settle before it went on the books; null: it was settled when it was seen. Room is left in each page so that the finishing

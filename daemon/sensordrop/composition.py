@@ -26,6 +26,7 @@ from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
 from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.no_watcher import NoWatcher
+from sensordrop.adapters.notifier import HttpNotifier
 from sensordrop.adapters.notify_socket import NotifySocket
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
@@ -34,7 +35,7 @@ from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.status_pages import StatusPages, pages
 from sensordrop.adapters.watcher import InotifyWatcher
-from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
+from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig, Endpoint
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
 from sensordrop.control.address import ledger_name, socket_path
@@ -42,6 +43,7 @@ from sensordrop.control.server import ControlServer, SocketSettings
 from sensordrop.control.service import Operations
 from sensordrop.core.controls import Control
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
+from sensordrop.core.letters import LetterKind
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.model import Doubt, DoubtKind
 from sensordrop.core.selection import Selection
@@ -60,6 +62,7 @@ from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import HandRetries, Pauses
 from sensordrop.engine.rescans import Rescans
 from sensordrop.engine.scout import Scout
+from sensordrop.engine.sender import Route, Sender
 from sensordrop.engine.supervisor import Service, Supervisor
 from sensordrop.engine.teller import Teller
 from sensordrop.engine.throttle import Throttles
@@ -70,6 +73,7 @@ from sensordrop.engine.workers import Pool
 from sensordrop.ports import (
     Clock,
     DeliveryBinding,
+    EndpointBinding,
     EnrollRules,
     Finder,
     Registration,
@@ -158,7 +162,16 @@ def binding_of(config: DeliveryConfig, local: LocalS3 | None) -> DeliveryBinding
             "extensions": None if config.extensions is None else list(config.extensions),
         },
         configuration=config.public_dict(),
+        endpoints=[
+            EndpointBinding(kind=kind, endpoint=endpoint.shown, digest=endpoint.digest)
+            for kind, endpoint in endpoints_of(config).items()
+        ],
     )
+
+
+def endpoints_of(config: DeliveryConfig) -> dict[LetterKind, Endpoint]:
+    """Say whom a delivery tells what."""
+    return {} if config.endpoint is None else {LetterKind.REGISTRATION: config.endpoint}
 
 
 def s3_settings(
@@ -490,6 +503,7 @@ class Daemon:
             ),
         )
         lister = Lister(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
+        sender = self._sender()
         scout = Scout(
             ledger=self._ledger,
             clock=self._clock,
@@ -500,6 +514,7 @@ class Daemon:
             wake_uploader=uploader.wake,
             daemon_id=self._daemon_id,
             enrolled_many=lister.want,
+            session_news=sender.wake if sender is not None else lambda: None,
             tally=self._tally,
         )
         janitor = Janitor(
@@ -537,6 +552,8 @@ class Daemon:
             ),
             Service(name="controls", run=desk.run, wake=desk.wake),
         ]
+        if sender is not None:
+            services.append(Service(name="sender", run=sender.run, wake=sender.wake))
         share = share_of(self._configuration.daemon.audit_share_per_day)
         if share:
             auditor = Auditor(
@@ -584,6 +601,34 @@ class Daemon:
             close_thread=self._ledger.close_own,
         )
         return Service(name="control", run=server.run, wake=server.wake)
+
+    def _sender(self) -> Sender | None:
+        """Give the service that tells others about sessions, if anybody is to be told."""
+        assert self._registration is not None
+        endpoints = {
+            (self._registration.delivery_ids[config.name], kind): (config.name, endpoint)
+            for config in self._configuration.deliveries
+            for kind, endpoint in endpoints_of(config).items()
+        }
+        if not endpoints:
+            return None
+        return Sender(
+            ledger=self._ledger,
+            clock=self._clock,
+            notifier=HttpNotifier({key: endpoint for key, (_, endpoint) in endpoints.items()}),
+            routes=[
+                Route(
+                    delivery_id=delivery_id,
+                    delivery=name,
+                    kind=kind,
+                    digest=endpoint.digest,
+                    timeout_seconds=endpoint.timeout_seconds,
+                    give_up_seconds=endpoint.give_up_seconds,
+                )
+                for (delivery_id, kind), (name, endpoint) in endpoints.items()
+            ],
+            daemon_id=self._daemon_id,
+        )
 
     def _transfer_pool(self, size: int, abandon: StopFlag) -> Pool:
         return TransferPool(

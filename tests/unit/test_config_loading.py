@@ -383,15 +383,36 @@ def test_a_problem_is_one_line_without_control_characters():
 def test_what_has_no_effect_yet_is_noticed(folder):
     write(
         folder,
-        north_yaml=MINIMAL
-        + "after_verified: delete\nbandwidth: 10 MiB/s\n"
-        + "endpoint: {url: 'http://h/', token: hunter2}\n",
+        north_yaml=MINIMAL + "after_verified: delete\nbandwidth: 10 MiB/s\n",
     )
     notices = [str(notice) for notice in load(folder, environ={})[1]]
     assert [notice.rpartition(" has no effect")[0] for notice in notices] == [
         "conf.d/north.yaml: after_verified: 'delete'",
-        "conf.d/north.yaml: endpoint: {'token': '***', 'url': 'http://h/'}",
     ]
+
+
+def test_an_endpoints_secrets_may_come_from_elsewhere_and_its_own_go_before_them(folder):
+    write(
+        folder,
+        north_yaml=MINIMAL + "endpoint: http://h/\n",
+        south_yaml="local_directory: /south\nbucket_name: south\n"
+        "endpoint: {url: 'http://h/', token: own, headers: {X-A: mine}}\n",
+        west_yaml="local_directory: /west\nbucket_name: west-side\n",
+    )
+    environ = {
+        "SENSORDROP_ENDPOINT_TOKEN": "theirs",
+        "SENSORDROP_ENDPOINT_SECRET": "hush",
+        "SENSORDROP_ENDPOINT_HEADERS": "{X-A: theirs, X-B: theirs}",
+    }
+    north, south, west = load(folder, environ=environ)[0].deliveries
+    assert (north.endpoint.token, north.endpoint.secret) == ("theirs", "hush")
+    assert (south.endpoint.token, south.endpoint.secret) == ("own", "hush")
+    assert south.endpoint.headers == {"X-A": "mine", "X-B": "theirs"}
+    assert west.endpoint is None
+    with pytest.raises(ConfigurationError) as refused:
+        load(folder, environ={"SENSORDROP_ENDPOINT_HEADERS": "{Host: hunter2}"})
+    assert "SENSORDROP_ENDPOINT_HEADERS" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_files_that_are_not_read_are_noticed_unless_they_are_examples(folder):

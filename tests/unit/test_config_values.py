@@ -128,6 +128,12 @@ def test_a_value_is_read_in_every_form_that_people_write(key, written, becomes):
         ("endpoint_url", "http://user:secret@host", ""),
         ("endpoint", {"token": "x"}, ""),
         ("endpoint", {"url": "http://h", "tokn": "x"}, "'token'"),
+        ("endpoint", {"url": "ftp://h"}, ""),
+        ("endpoint", {"url": "http://h", "timeout_seconds": 0}, "a number from 1 to 300"),
+        ("endpoint", {"url": "http://h", "headers": {"Host": "other"}}, "header names"),
+        ("endpoint", {"url": "http://h", "headers": {"X-A": "b\r\nHost: c"}}, ""),
+        ("endpoint", {"url": "http://h", "headers": {"idempotency-key": "1"}}, "header names"),
+        ("endpoint", {"url": "http://h", "follow_redirects": "perhaps"}, "follow_redirects"),
         ("bandwidth", 10, "expected a number with a unit"),
         ("bandwidth", False, ""),
         ("bandwidth", "20:00-6 full", "at character 1, '20:00-6'"),
@@ -254,7 +260,7 @@ def test_what_is_shown_and_kept_has_no_secrets():
         DaemonConfig(database=f"postgresql://u:{secret}@h/db"),
         DaemonConfig(database=f"postgresql://u:a@{secret}@h/db?password={secret}"),
         delivery(endpoint={"url": f"http://{secret}@h/?key={secret}", "token": secret}),
-        delivery(endpoint={"url": "http://h", "secret": secret}),
+        delivery(endpoint={"url": "http://h", "secret": secret, "headers": {"X-Key": secret}}),
         delivery(proxy=f"http://u:{secret}@proxy:3128"),
     ]
     for settings_of_one in shown:

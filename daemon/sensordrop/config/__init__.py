@@ -3,8 +3,9 @@
 `load` is the way in. docs/configuration.md says the same to operators.
 """
 
-from sensordrop.config.addresses import Registration, masked
+from sensordrop.config.addresses import masked
 from sensordrop.config.credentials import take_credentials
+from sensordrop.config.endpoints import Endpoint
 from sensordrop.config.environment import default_path
 from sensordrop.config.loading import Configuration, load
 from sensordrop.config.models import DaemonConfig, DeliveryConfig
@@ -15,10 +16,10 @@ __all__ = [
     "ConfigurationError",
     "DaemonConfig",
     "DeliveryConfig",
+    "Endpoint",
     "Notice",
     "Problem",
     "ProblemCode",
-    "Registration",
     "default_path",
     "load",
     "masked",

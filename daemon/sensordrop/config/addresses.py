@@ -1,4 +1,4 @@
-"""Kinds of values that are addresses: of servers, of the ledger, of the registration endpoint.
+"""Kinds of values that are addresses: of servers, of the ledger.
 
 Addresses may carry passwords. What is shown of one goes through `masked`.
 """
@@ -6,8 +6,7 @@ Addresses may carry passwords. What is shown of one goes through `masked`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -106,55 +105,6 @@ class Listen(Kind):
         if not 1 <= int(port) <= 65535:
             raise NotExpectedError
         return text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registration:
-    """Who is told about an ended session, and with which secrets."""
-
-    url: str
-    token: str | None = field(default=None, repr=False)
-    """Sent as a bearer token."""
-    secret: str | None = field(default=None, repr=False)
-    """Signs what is sent."""
-
-
-_REGISTRATION_KEYS = ("url", "token", "secret")
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationEndpoint(Kind):
-    """A registration endpoint: its URL alone, or a mapping."""
-
-    structured: ClassVar[bool] = True
-    expected: ClassVar[str] = (
-        "an http:// or https:// URL, or a mapping of url and, if need be, token and secret"
-    )
-
-    def read(self, value: object) -> Registration:
-        """Read it."""
-        if isinstance(value, Registration):
-            return value
-        if isinstance(value, str):
-            value = {"url": value}
-        if not isinstance(value, Mapping) or "url" not in value:
-            raise NotExpectedError
-        for key in value:
-            if key not in _REGISTRATION_KEYS:
-                raise NotExpectedError(did_you_mean(str(key), _REGISTRATION_KEYS))
-        texts = {key: text_of(item) for key, item in value.items() if item is not None}
-        url = HttpUrl(bare=False).read(texts.get("url", ""))
-        return Registration(url=url, token=texts.get("token"), secret=texts.get("secret"))
-
-    def public(self, value: object) -> object:
-        """Hide token and secret, and what the URL may carry of them."""
-        if isinstance(value, Registration):
-            value = {"url": value.url, "token": value.token, "secret": value.secret}
-        if isinstance(value, Mapping):
-            url = HttpUrl(bare=False).public(value.get("url"))
-            rest = {str(key): "***" for key, item in value.items() if key != "url" and item}
-            return {"url": url, **rest}
-        return HttpUrl(bare=False).public(value)
 
 
 def masked(text: str) -> str:

@@ -24,6 +24,9 @@ BY_CONTENT = {
     "aws_access_key_id": "AWS_ACCESS_KEY_ID",
     "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
     "aws_session_token": "AWS_SESSION_TOKEN",
+    "endpoint_token": "SENSORDROP_ENDPOINT_TOKEN",
+    "endpoint_secret": "SENSORDROP_ENDPOINT_SECRET",
+    "endpoint_headers": "SENSORDROP_ENDPOINT_HEADERS",
 }
 """Files whose content is the variable's value."""
 BY_PATH = {

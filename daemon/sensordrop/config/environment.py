@@ -7,10 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotenv.parser import parse_stream
 
 from sensordrop.config.documents import SyntaxMistakeError, parse_yaml, read_text
+from sensordrop.config.endpoints import PART_KINDS, read_part
+from sensordrop.config.kinds import NotExpectedError
 from sensordrop.config.models import DaemonConfig, DeliveryConfig, settings
 from sensordrop.config.problem import Problem, ProblemCode, did_you_mean
 
@@ -23,6 +26,14 @@ DATABASE_VARIABLE = "SENSORDROP_DATABASE_URL"
 """Another name of SENSORDROP_DATABASE."""
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Count like `endpoint_url` where no file says anything; the first that is set does."""
+
+ENDPOINT_SECRETS = {
+    "SENSORDROP_ENDPOINT_TOKEN": "token",
+    "SENSORDROP_ENDPOINT_SECRET": "secret",
+    "SENSORDROP_ENDPOINT_HEADERS": "headers",
+}
+"""Parts of `endpoint` for every delivery whose endpoint does not name them itself: secrets that come
+as credentials stand in no delivery's file."""
 
 DEFAULT_FOLDER = Path("/etc/sensordrop")
 
@@ -99,7 +110,7 @@ def daemon_layer(variables: Variables, problems: list[Problem]) -> Layer:
             continue
         if name in known:
             layer[known[name]] = Given(value=variable.text, file=variable.file, key=name)
-        elif name not in {CONFIG_VARIABLE, DATABASE_VARIABLE}:
+        elif name not in {CONFIG_VARIABLE, DATABASE_VARIABLE, *ENDPOINT_SECRETS}:
             problems.append(_unknown(name, variable))
     _take_database(variables, layer, problems)
     return layer
@@ -122,6 +133,29 @@ def _take_database(variables: Variables, layer: Layer, problems: list[Problem]) 
             )
         )
     layer["database"] = Given(value=url.text, file=url.file, key=DATABASE_VARIABLE)
+
+
+def endpoint_secrets(variables: Variables, problems: list[Problem]) -> dict[str, Any]:
+    """Give the parts of every delivery's endpoint that come from elsewhere than its file."""
+    found: dict[str, Any] = {"token": None, "secret": None, "headers": {}}
+    for name, part in ENDPOINT_SECRETS.items():
+        if name not in variables:
+            continue
+        variable = variables[name]
+        try:
+            found[part] = read_part(part, parse_yaml(variable.text).value
+                                    if part == "headers" else variable.text)  # fmt: skip
+        except (NotExpectedError, SyntaxMistakeError):
+            problems.append(
+                Problem(
+                    file=variable.file,
+                    key=name,
+                    what="can't be used",
+                    expected=PART_KINDS[part].expected,
+                    suggestion=f"expected {PART_KINDS[part].expected}",
+                )
+            )
+    return found
 
 
 def endpoint_layer(variables: Variables) -> Layer:
@@ -166,7 +200,7 @@ def delivery_layer(variables: Variables, problems: list[Problem]) -> Layer:
 def _unknown(name: str, variable: Variable) -> Problem:
     known = [PREFIX + key.upper() for key in settings(DaemonConfig)]
     known += [DELIVERY_PREFIX + key.upper() for key in settings(DeliveryConfig)]
-    near = did_you_mean(name, [*known, CONFIG_VARIABLE, DATABASE_VARIABLE])
+    near = did_you_mean(name, [*known, CONFIG_VARIABLE, DATABASE_VARIABLE, *ENDPOINT_SECRETS])
     return Problem(
         file=variable.file,
         key=name,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from sensordrop.config.environment import (
     daemon_layer,
     delivery_layer,
     endpoint_layer,
+    endpoint_secrets,
     read_variables,
 )
 from sensordrop.config.kinds import NotExpectedError
@@ -159,6 +160,8 @@ class _Loader:
         defaults = self._defaults(sources.daemon.pop("defaults", None))
         daemon = self._daemon(sources.daemon, variables)
         self._deliveries(sources.deliveries, defaults, variables)
+        secrets = endpoint_secrets(variables, self.problems)
+        self._delivered = [_with_secrets(one, secrets) for one in self._delivered]
         if deliveries_required and not sources.deliveries and not self._placed:
             self._no_delivery(path)
         self.problems += collisions(daemon, self._placed)
@@ -403,6 +406,12 @@ class _Loader:
 
 
 _WHERE_DELIVERIES_GO = f"delivery files go into a folder {DELIVERY_FOLDER}/ of the configuration"
+
+
+def _with_secrets(delivery: DeliveryConfig, secrets: Mapping[str, Any]) -> DeliveryConfig:
+    if delivery.endpoint is None:
+        return delivery
+    return delivery.model_copy(update={"endpoint": delivery.endpoint.with_secrets(**secrets)})
 
 
 def _required(model: type[Model]) -> set[str]:

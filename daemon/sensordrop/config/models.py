@@ -20,10 +20,9 @@ from sensordrop.config.addresses import (
     DatabaseUrl,
     HttpUrl,
     Listen,
-    Registration,
-    RegistrationEndpoint,
 )
 from sensordrop.config.bandwidth import BandwidthLimit
+from sensordrop.config.endpoints import Endpoint, EndpointKind
 from sensordrop.config.kinds import (
     AbsolutePath,
     ByteCount,
@@ -525,11 +524,11 @@ class DeliveryConfig(_Settings):
     ] = "auto"
 
     endpoint: Annotated[
-        Registration | None,
+        Endpoint | None,
         Setting(
-            RegistrationEndpoint(),
-            "Who is told when a session has ended.",
-            not_yet="nobody is told",
+            EndpointKind(),
+            "Who is told, by a signed request, when a session has ended "
+            "([registration.md](registration.md)).",
         ),
     ] = Field(default=None, repr=False)
     after_verified: Annotated[

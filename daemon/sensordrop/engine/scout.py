@@ -116,6 +116,7 @@ class Scout:
         wake_uploader: Callable[[], None],
         daemon_id: Callable[[], int],
         enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
+        session_news: Callable[[], None] = lambda: None,
         tally: StationTally | None = None,
         hung_seconds: float = HUNG_SECONDS,
     ) -> None:
@@ -127,6 +128,7 @@ class Scout:
         self._bell = bell
         self._wake_uploader = wake_uploader
         self._enrolled_many = enrolled_many
+        self._session_news = session_news
         waits = (tally or StationTally()).settle_seconds
         self._folders = {
             d.name: _Folder(
@@ -308,6 +310,7 @@ class Scout:
     def _enrolled(self, delivery: Delivery, files: int, session_opened: int | None) -> None:
         if session_opened is not None:
             _log.info("session_opened", delivery=delivery.name, session=session_opened)
+            self._session_news()
         if files > MANY_FILES:
             self._enrolled_many(delivery.delivery_id)
         if files:
@@ -550,6 +553,7 @@ class Scout:
             )
             return
         delivery.session_open = False
+        self._session_news()
         _log.info(
             "session_ended",
             delivery=delivery.name,

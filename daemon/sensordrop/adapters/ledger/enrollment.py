@@ -12,6 +12,7 @@ from psycopg2.extensions import AsIs
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.outbox import tell_session_began
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.core.guard import VanishRule
 from sensordrop.core.keys import path_text
@@ -267,6 +268,7 @@ def running_session(
             return row[0], False
         cursor.execute(query("begin_session"), parameters)
         if row := cursor.fetchone():
+            tell_session_began(cursor, delivery_id, row[0])
             return row[0], True
 
 

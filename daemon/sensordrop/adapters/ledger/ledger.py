@@ -12,6 +12,7 @@ from sensordrop.adapters.ledger.enrollment import Enrollment
 from sensordrop.adapters.ledger.listed import ListedObjects
 from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
+from sensordrop.adapters.ledger.outbox import Outbox, tell_session_ended
 from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
@@ -44,6 +45,7 @@ class PostgresLedger(
     Vitals,
     Seasons,
     Runs,
+    Outbox,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -69,6 +71,7 @@ class PostgresLedger(
         Retries.__init__(self, connections, origin=origin, started_by=started_by)
         Seasons.__init__(self, connections)
         Runs.__init__(self, connections, origin=origin, started_by=started_by)
+        Outbox.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema and its views up to date and name the migrations that were applied."""
@@ -144,6 +147,8 @@ class PostgresLedger(
             assert counts is not None
             if counts[0] == 0:
                 cursor.execute(query("drop_empty_session"), {"session_id": session_id})
+            else:
+                tell_session_ended(cursor, delivery_id, session_id, failed=counts[3])
         total, uploaded, skipped, failed, superseded, vanished, bytes_uploaded = counts
         return SessionSummary(
             session_id=session_id,

@@ -1938,3 +1938,142 @@ GROUP BY u.error_class ORDER BY count(*) DESC, u.error_class LIMIT %(most)s;
 -- name: work_sizes
 -- Adds up the bytes of what a comparison would put on the books.
 SELECT coalesce(sum(size_bytes), 0)::bigint FROM work WHERE reason IS NULL;
+
+-- name: forget_endpoints
+-- Whom a delivery tells is written down anew at each start.
+DELETE FROM delivery_endpoints WHERE delivery_id = %(delivery_id)s;
+
+-- name: insert_endpoint
+-- Writes down whom a delivery tells something.
+INSERT INTO delivery_endpoints (delivery_id, kind, endpoint, digest)
+VALUES (%(delivery_id)s, %(kind)s, %(endpoint)s, %(digest)s);
+
+-- name: repoint_letters
+-- What was not told yet goes to where the delivery's configuration points now.
+UPDATE outbox AS o
+SET endpoint = e.endpoint, endpoint_digest = e.digest, next_at = now(), asked_at = now()
+FROM delivery_endpoints AS e, deliveries AS d, deliveries AS f
+WHERE d.id = %(delivery_id)s AND e.delivery_id = d.id
+  AND f.name = d.name AND f.station_id IS NOT DISTINCT FROM d.station_id
+  AND o.delivery_id = f.id AND o.kind = e.kind AND o.state = 'waiting'
+  AND o.endpoint_digest <> e.digest AND o.endpoint_digest = ANY(%(former)s)
+  AND NOT EXISTS (SELECT 1 FROM outbox AS t WHERE t.session_id = o.session_id
+                  AND t.kind = o.kind AND t.endpoint_digest = e.digest);
+
+-- name: endpoints_of
+-- Whom a delivery tells what.
+SELECT kind, endpoint, digest FROM delivery_endpoints WHERE delivery_id = %(delivery_id)s;
+
+-- name: write_letters
+-- Writes what is to be told about a session into the outbox, each at most once. The body is what is
+-- sent, letter by letter, however often: a key that comes again must come with the same body.
+INSERT INTO outbox (delivery_id, session_id, kind, endpoint, endpoint_digest,
+                    receipt_digest, manifest_location, body)
+SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest,
+       %(receipt_digest)s, %(manifest_location)s,
+       json_build_object(
+           'event', w.kind,
+           'bucket_name', b.bucket_name,
+           's3_prefix', d.s3_prefix,
+           'total_files', s.files_total,
+           'files_uploaded', s.files_uploaded,
+           'session_id', s.id,
+           'station', coalesce(t.name, ''),
+           'delivery', d.name,
+           'client', c.name,
+           'project', p.name,
+           'cycle', y.name,
+           'files', json_build_object(
+               'uploaded', s.files_uploaded, 'skipped', s.files_skipped,
+               'failed', s.files_failed, 'superseded', s.files_superseded,
+               'vanished', s.files_vanished),
+           'total_bytes', s.bytes_total,
+           'bytes_uploaded', s.bytes_uploaded,
+           'sensors', n.sensors,
+           'started_at', to_char(s.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+           'ended_at', to_char(s.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+           'receipt_digest', %(receipt_digest)s::text,
+           'manifest_location', %(manifest_location)s::text)::text
+FROM sync_sessions AS s
+JOIN deliveries AS d ON d.id = s.delivery_id
+JOIN destinations AS b ON b.id = d.destination_id
+JOIN clients AS c ON c.id = d.client_id
+JOIN projects AS p ON p.id = d.project_id
+JOIN cycles AS y ON y.id = d.cycle_id
+LEFT JOIN stations AS t ON t.id = d.station_id
+CROSS JOIN unnest(%(kinds)s::text[], %(endpoints)s::text[], %(digests)s::text[])
+           AS w (kind, endpoint, digest)
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_agg(json_build_object(
+               'sensor', x.serial, 'files', x.files, 'bytes', x.bytes,
+               'files_uploaded', x.uploaded, 'files_failed', x.failed) ORDER BY x.serial), '[]')
+           AS sensors
+    FROM (SELECT r.serial, count(*) AS files, sum(f.size_bytes) AS bytes,
+                 count(*) FILTER (WHERE f.state = 'uploaded') AS uploaded,
+                 count(*) FILTER (WHERE f.state = 'failed') AS failed
+          FROM file_uploads AS f JOIN sensors AS r ON r.id = f.sensor_id
+          WHERE f.session_id = s.id
+          GROUP BY r.serial) AS x) AS n
+WHERE s.id = %(session_id)s
+ON CONFLICT (session_id, kind, endpoint_digest) DO NOTHING;
+
+-- name: lease_letter
+-- Leases the letter that is due for longest, of those that this program's deliveries know how to
+-- send; `busy` are endpoints that are being told something already. What a retired delivery left
+-- belongs to the one that has its name. A dead program's leases are void at once, and so is what
+-- lies further in the time to come than any wait: the clock was ahead then.
+WITH due AS (
+    SELECT o.id, w.delivery_id AS current_id
+    FROM outbox AS o
+    JOIN deliveries AS f ON f.id = o.delivery_id
+    JOIN (unnest(%(delivery_ids)s::bigint[], %(kinds)s::text[], %(digests)s::text[])
+              AS w (delivery_id, kind, digest)
+          JOIN deliveries AS d ON d.id = w.delivery_id)
+      ON d.name = f.name AND d.station_id IS NOT DISTINCT FROM f.station_id
+     AND w.kind = o.kind AND w.digest = o.endpoint_digest
+    WHERE o.state = 'waiting' AND o.endpoint_digest <> ALL(%(busy)s)
+      AND (o.next_at <= now() OR o.next_at > now() + interval '2 days')
+      AND (o.leased_until IS NULL OR o.leased_until < now()
+           OR o.leased_until > now() + interval '1 hour'
+           OR EXISTS (SELECT 1 FROM daemons AS b
+                      WHERE b.id = o.leased_by AND b.ended_at IS NOT NULL))
+    ORDER BY o.next_at, o.id LIMIT 1
+    FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE outbox AS o
+SET lease_number = o.lease_number + 1, leased_by = %(daemon_id)s,
+    leased_until = now() + make_interval(secs => %(lease_seconds)s)
+FROM due
+WHERE o.id = due.id
+RETURNING o.id, due.current_id, o.session_id, o.kind, o.endpoint, o.endpoint_digest,
+          o.idempotency_key::text, o.body, o.lease_number, o.attempts,
+          extract(epoch FROM now() - o.asked_at)::float8;
+
+-- name: note_answer
+-- Writes down how an attempt to send a letter ended, where the lease still holds. The number rises
+-- with it, so that it is not written down twice.
+WITH noted AS (
+    UPDATE outbox
+    SET state = %(state)s, attempts = attempts + 1, lease_number = lease_number + 1,
+        leased_by = NULL, leased_until = NULL,
+        next_at = now() + make_interval(secs => %(retry_seconds)s),
+        told_at = CASE WHEN %(state)s = 'told' THEN now() ELSE told_at END
+    WHERE id = %(letter_id)s AND lease_number = %(lease_number)s
+    RETURNING id
+)
+INSERT INTO outbox_attempts (outbox_id, attempted_at, status, answer, problem)
+SELECT id, now() - make_interval(secs => %(took_seconds)s), %(status)s, %(answer)s, %(problem)s
+FROM noted
+RETURNING outbox_id;
+
+-- name: forget_old_answers
+-- Keeps the newest attempts of a letter.
+DELETE FROM outbox_attempts
+WHERE outbox_id = %(letter_id)s
+  AND id <= (SELECT id FROM outbox_attempts WHERE outbox_id = %(letter_id)s
+             ORDER BY id DESC OFFSET %(kept)s LIMIT 1);
+
+-- name: give_letter_back
+-- Ends a lease without an attempt: the program stops.
+UPDATE outbox SET lease_number = lease_number + 1, leased_by = NULL, leased_until = NULL
+WHERE id = %(letter_id)s AND lease_number = %(lease_number)s;

@@ -13,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 from psycopg2.extras import Json
 
 from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.outbox import bind_endpoints, tell_session_ended
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.ports import DeliveryBinding, Registration
 
@@ -142,6 +143,9 @@ class Registry:
                 cursor.execute(
                     query("hand_on_controls"), {"delivery_id": delivery_id, "former_id": row[0]}
                 )
+        bind_endpoints(
+            cursor, delivery_id, binding.endpoints, former_id=None if row is None else row[0]
+        )
         _remember(cursor, station_id, delivery_id, binding.configuration)
         return delivery_id
 
@@ -153,6 +157,9 @@ def _retire(cursor: Cursor, delivery_id: int) -> None:
     cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
     if running := cursor.fetchone():
         cursor.execute(query("finish_session"), {"session_id": running[0]})
+        counts = cursor.fetchone()
+        if counts is not None and counts[0]:
+            tell_session_ended(cursor, delivery_id, running[0], failed=counts[3])
 
 
 def _take_back(

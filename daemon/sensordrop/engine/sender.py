@@ -1,0 +1,197 @@
+"""The sender: tells others about sessions, from the outbox in the ledger.
+
+It leases a letter, has it sent by a thread of its own, and writes the answer down. Between the
+sending and the writing down it may die: then the lease ends, and the same letter goes out again
+under the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from sensordrop.core.failure import LedgerUnavailableError
+from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState, plan_letter
+from sensordrop.engine.delivery import Bell
+from sensordrop.engine.patience import LedgerPatience
+from sensordrop.ports import Clock, Letter, Notifier, OutboxLedger, StopFlag
+
+LOOK_SECONDS = 2.0
+"""How often the outbox is looked at, beside the bell: for what is due again, or asked for by hand."""
+MOST_AT_ONCE = 4
+"""Endpoints that are told something at once: a slow one holds up no other, each has one letter."""
+LEASE_MARGIN_SECONDS = 60.0
+"""How long a lease lasts beyond the longest an attempt may take."""
+END_SECONDS = 5.0
+"""How long a thread may take to break off: libcurl looks at the flag once a second. What is not
+back by then is leased to a program that has ended, and goes out again."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """What one delivery tells whom, and how long an attempt and all of them may take."""
+
+    delivery_id: int
+    delivery: str
+    kind: LetterKind
+    digest: str
+    timeout_seconds: float
+    give_up_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sent:
+    letter: Letter
+    answer: Answer | None
+    took_seconds: float
+
+
+class Sender:
+    """A service: `run` returns when `stop` is set."""
+
+    def __init__(
+        self,
+        *,
+        ledger: OutboxLedger,
+        clock: Clock,
+        notifier: Notifier,
+        routes: Sequence[Route],
+        daemon_id: Callable[[], int],
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._notifier = notifier
+        self._routes = {(route.delivery_id, route.kind): route for route in routes}
+        self._daemon_id = daemon_id
+        self._dice = dice
+        self._bell = Bell()
+        self._patience = LedgerPatience("sender", clock)
+        self._stopped = threading.Event()
+        self._sent: queue.SimpleQueue[_Sent] = queue.SimpleQueue()
+        self._unwritten: _Sent | None = None
+        self._busy: dict[str, threading.Thread] = {}
+        """The endpoints that are told something right now, by their digests."""
+
+    def run(self, stop: StopFlag) -> None:
+        """Send what is due until `stop` is set."""
+        self._stopped.clear()
+        wait = 0.0
+        while not stop.is_set():
+            self._bell.wait(wait)
+            if stop.is_set():
+                break
+            try:
+                self._write_down()
+                self._lease()
+                self._patience.back()
+                wait = LOOK_SECONDS
+            except LedgerUnavailableError as error:
+                wait = self._patience.lost(error)
+        self._end()
+
+    def wake(self) -> None:
+        """Look at the outbox, and at `stop`, now. Safe from every thread."""
+        self._bell.ring()
+
+    def _lease(self) -> None:
+        """Have sent what is due, as much as may be at once."""
+        wanted = [(r.delivery_id, r.kind, r.digest) for r in self._routes.values()]
+        longest = max(route.timeout_seconds for route in self._routes.values())
+        while len(self._busy) < MOST_AT_ONCE:
+            letter = self._ledger.lease_letter(
+                self._daemon_id(),
+                wanted,
+                busy=list(self._busy),
+                lease_seconds=longest + LEASE_MARGIN_SECONDS,
+            )
+            if letter is None:
+                return
+            thread = threading.Thread(
+                target=self._send, args=(letter,), name="sender-letter", daemon=True
+            )
+            self._busy[letter.endpoint_digest] = thread
+            thread.start()
+
+    def _send(self, letter: Letter) -> None:
+        began = self._clock.monotonic()
+        answer: Answer | None
+        try:
+            answer = self._notifier.send(letter, self._stopped)
+        except Exception as error:  # noqa: BLE001 — it is told, and counts as an attempt
+            # Our own mistake with this letter must not keep others from being told, nor end the
+            # daemon.
+            _log.exception("letter_broke", session=letter.session_id, endpoint=letter.endpoint)
+            answer = Answer(
+                problem=f"sensordrop broke ({type(error).__name__})",
+                hint="this is a mistake of ours: the journal has its trace",
+            )
+        took = self._clock.monotonic() - began
+        self._sent.put(_Sent(letter=letter, answer=answer, took_seconds=took))
+        self._bell.ring()
+
+    def _write_down(self) -> None:
+        """Write down all answers that came. Raises LedgerUnavailableError; none is lost by it."""
+        while True:
+            if self._unwritten is None:
+                try:
+                    self._unwritten = self._sent.get_nowait()
+                except queue.Empty:
+                    return
+            sent = self._unwritten
+            if sent.answer is None:
+                self._ledger.give_letter_back(sent.letter)
+            else:
+                self._note(sent, sent.answer)
+            self._unwritten = None
+            self._busy.pop(sent.letter.endpoint_digest, None)
+
+    def _note(self, sent: _Sent, answer: Answer) -> None:
+        letter = sent.letter
+        route = self._routes[letter.delivery_id, letter.kind]
+        plan = plan_letter(
+            answer,
+            attempts=letter.attempts,
+            waited_seconds=letter.waited_seconds,
+            give_up_seconds=route.give_up_seconds,
+            dice=self._dice(),
+        )
+        if self._ledger.note_answer(letter, answer, plan, took_seconds=sent.took_seconds):
+            _tell(letter, route, answer, plan)
+
+    def _end(self) -> None:
+        """Break off what is being sent, and write down what is known."""
+        self._stopped.set()
+        for thread in list(self._busy.values()):
+            thread.join(END_SECONDS)
+        try:
+            self._write_down()
+        except LedgerUnavailableError as error:
+            _log.warning("answers_not_written", problem=str(error),
+                         hint="they are sent again, under the same idempotency keys")  # fmt: skip
+        self._ledger.close_own()
+
+
+def _tell(letter: Letter, route: Route, answer: Answer, plan: LetterPlan) -> None:
+    told = {
+        "delivery": route.delivery,
+        "session": letter.session_id,
+        "kind": letter.kind.value,
+        "endpoint": letter.endpoint,
+        "attempt": letter.attempts + 1,
+    }
+    if plan.state is LetterState.TOLD:
+        _log.info("letter_told", **told, status=answer.status)
+    elif plan.state is LetterState.FAILED:
+        _log.error("letter_failed", **told, problem=plan.problem, hint=plan.hint)
+    else:
+        again = round(plan.retry_seconds, 1)
+        _log.warning("letter_delayed", **told, problem=plan.problem, hint=plan.hint,
+                     again_in_seconds=again)  # fmt: skip

@@ -1,0 +1,209 @@
+"""The outbox in the ledger: what is to be told about sessions is never lost, and sent by one."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from dataclasses import replace
+
+from test_ledger import NOW, ask, binding, receipt, register, row, sweep
+
+from sensordrop.adapters.ledger.outbox import KEPT_ATTEMPTS
+from sensordrop.core.failure import Failure, FailureScope
+from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
+from sensordrop.core.lifecycle import Quarantine, RecordUploaded
+from sensordrop.ports import Commit, EndpointBinding
+
+REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="no", hint="ask")
+TOLD = LetterPlan(state=LetterState.TOLD)
+LATER = LetterPlan(state=LetterState.WAITING, retry_seconds=3600.0, problem="not yet")
+AT_ONCE = LetterPlan(state=LetterState.WAITING, problem="not yet")
+
+
+def endpoint(digest: str = "there", kind: LetterKind = LetterKind.REGISTRATION) -> EndpointBinding:
+    return EndpointBinding(kind=kind, endpoint=f"https://{digest}/", digest=digest)
+
+
+def telling(**changes):
+    return binding(**{"endpoints": [endpoint()], **changes})
+
+
+def work(ledger, place, delivery_id: int, *paths: bytes, fail: bool = False) -> int:
+    """Have files stored (or quarantined) in a session that ends; give its number."""
+    sweep(ledger, delivery_id, *(row(path) for path in paths))
+    action = Quarantine(failure=REFUSED) if fail else RecordUploaded(receipt=receipt())
+    claims = ledger.claim(place.daemon_id, delivery_id, 100)
+    ledger.commit(place.daemon_id, [Commit(claim=c, action=action) for c in claims], NOW)
+    return ledger.finish_session(delivery_id).session_id
+
+
+def lease(ledger, place, digest="there", kind=LetterKind.REGISTRATION, *, busy=(), seconds=60.0):
+    wanted = [(delivery_id, kind, digest) for delivery_id in place.delivery_ids.values()]
+    return ledger.lease_letter(place.daemon_id, wanted, busy=busy, lease_seconds=seconds)
+
+
+def note(ledger, letter, plan=TOLD, status=200) -> bool:
+    return ledger.note_answer(letter, Answer(status=status, text="ok"), plan, took_seconds=0.5)
+
+
+def test_the_end_of_a_session_writes_what_is_to_be_told_and_nothing_else_does(ledger, database):
+    place = register(ledger, telling(), binding("south"))
+    north, south = place.delivery_ids["north"], place.delivery_ids["south"]
+    sweep(ledger, north, row(b"S/a"))
+    assert lease(ledger, place) is None, "the session runs"
+    session = work(ledger, place, north, b"S/a", b"S/b", b"T/c")
+    work(ledger, place, south, b"S/a")
+    letter = lease(ledger, place)
+    told = json.loads(letter.body)
+    assert (letter.session_id, letter.attempts, told["session_id"]) == (session, 0, session)
+    assert (told["bucket_name"], told["s3_prefix"]) == ("birds", "C1")
+    assert (told["total_files"], told["files_uploaded"], told["total_bytes"]) == (3, 3, 30)
+    assert [(s["sensor"], s["files"], s["bytes"]) for s in told["sensors"]] == [
+        ("S", 2, 20),
+        ("T", 1, 10),
+    ]
+    assert (told["station"], told["delivery"], told["receipt_digest"]) == ("hut", "north", None)
+    assert ask(database, "SELECT count(*) FROM outbox") == [(1,)], "south has nobody to tell"
+
+
+def test_a_session_without_a_file_is_told_to_nobody(ledger, database):
+    place = register(ledger, telling(endpoints=[endpoint(), endpoint(kind=LetterKind.START)]))
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/a"))
+    ask(database, "DELETE FROM upload_queue")
+    ask(database, "DELETE FROM file_uploads")
+    assert ledger.finish_session(delivery).files == 0
+    assert ask(database, "SELECT count(*) FROM outbox") == [(0,)]
+
+
+def test_start_and_news_are_told_to_those_who_want_to_hear_them(ledger, database):
+    kinds = [LetterKind.START, LetterKind.FAILURE, LetterKind.DONE]
+    place = register(ledger, telling(endpoints=[endpoint(kind=kind) for kind in kinds]))
+    delivery = place.delivery_ids["north"]
+    work(ledger, place, delivery, b"S/a")
+    work(ledger, place, delivery, b"S/a", b"S/b", fail=True)
+    assert ask(database, "SELECT session_id, kind FROM outbox ORDER BY id") == [
+        (1, "start"),
+        (1, "done"),
+        (2, "start"),
+        (2, "failure"),
+    ]
+
+
+def test_a_leased_letter_is_nobody_elses_until_the_lease_ends_and_only_its_holder_notes(ledger):
+    place = register(ledger, telling(shared=True))
+    second = register(ledger, telling(shared=True), station="other", instance=uuid.UUID(int=2))
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    first = lease(ledger, place, seconds=0.0)
+    again = lease(ledger, second)
+    assert again.letter_id == first.letter_id
+    assert (again.idempotency_key, again.body) == (first.idempotency_key, first.body)
+    assert lease(ledger, place) is None, "it is leased"
+    assert not note(ledger, first), "its lease was over"
+    assert note(ledger, again)
+    assert not note(ledger, again), "an answer is written down once"
+    assert lease(ledger, place) is None
+
+
+def test_daemons_that_look_at_once_lease_each_letter_once(ledger):
+    place = register(ledger, telling())
+    delivery = place.delivery_ids["north"]
+    sessions = [work(ledger, place, delivery, b"S/%d" % n) for n in range(12)]
+    got: list[int] = []
+
+    def take() -> None:
+        while letter := lease(ledger, place):
+            got.append(letter.session_id)
+            assert note(ledger, letter)
+        ledger.close_own()
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Whoever looks while another holds the row sees nothing: the rest is for the next look.
+    take()
+    assert sorted(got) == sessions
+
+
+def test_what_a_dead_daemon_leased_is_free_as_soon_as_it_is_known_to_be_dead(ledger):
+    place = register(ledger, telling())
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    first = lease(ledger, place, seconds=600.0)
+    successor = register(ledger, telling())
+    second = lease(ledger, successor)
+    assert (second.idempotency_key, second.body) == (first.idempotency_key, first.body)
+    assert not note(ledger, first)
+
+
+def test_a_letter_that_is_given_back_counts_no_attempt(ledger, database):
+    place = register(ledger, telling())
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    ledger.give_letter_back(lease(ledger, place))
+    assert lease(ledger, place).attempts == 0
+    assert ask(database, "SELECT count(*) FROM outbox_attempts") == [(0,)]
+
+
+def test_an_answer_says_when_it_is_due_again_and_the_newest_are_kept(ledger, database):
+    place = register(ledger, telling())
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    for number in range(KEPT_ATTEMPTS + 3):
+        assert note(ledger, lease(ledger, place), AT_ONCE, status=500 + number)
+    kept = ask(database, "SELECT status FROM outbox_attempts ORDER BY id")
+    assert [status for (status,) in kept] == list(range(503, 503 + KEPT_ATTEMPTS))
+    last = lease(ledger, place)
+    assert last.attempts == KEPT_ATTEMPTS + 3
+    assert note(ledger, last, LATER, status=503)
+    assert lease(ledger, place) is None, "it is due in an hour"
+
+
+def test_what_a_clock_that_was_ahead_put_off_is_due_at_once(ledger, database):
+    place = register(ledger, telling())
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    note(ledger, lease(ledger, place), LATER)
+    ask(database, "UPDATE outbox SET next_at = now() + interval '3 years'")
+    assert lease(ledger, place) is not None
+    assert lease(ledger, place) is None
+    ask(database, "UPDATE outbox SET leased_until = now() + interval '3 years'")
+    assert lease(ledger, place) is not None
+
+
+def test_an_endpoint_that_is_busy_holds_up_no_other(ledger):
+    place = register(ledger, telling(), telling(name="south", endpoints=[endpoint("elsewhere")]))
+    for name in ("north", "south"):
+        work(ledger, place, place.delivery_ids[name], b"S/a")
+    assert lease(ledger, place, busy=["there"]) is None
+    assert lease(ledger, place, "elsewhere", busy=["there"]) is not None
+
+
+def test_what_was_not_told_goes_to_where_the_configuration_points_now(ledger, database):
+    place = register(ledger, telling())
+    delivery = place.delivery_ids["north"]
+    work(ledger, place, delivery, b"S/a")
+    told = lease(ledger, place)
+    note(ledger, told)
+    work(ledger, place, delivery, b"S/b")
+    before = lease(ledger, place)
+    moved = replace(telling(), endpoints=[endpoint("moved")])
+    place = register(ledger, moved)
+    after = lease(ledger, place, "moved")
+    assert (after.session_id, after.idempotency_key) == (before.session_id, before.idempotency_key)
+    assert after.endpoint == "https://moved/"
+    assert ask(database, "SELECT endpoint FROM outbox WHERE state = 'told'") == [
+        ("https://there/",)
+    ]
+
+
+def test_a_delivery_that_is_pointed_elsewhere_leaves_its_letters_to_the_new_one(ledger):
+    place = register(ledger, telling())
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/a"))
+    claims = ledger.claim(place.daemon_id, delivery, 1)
+    action = RecordUploaded(receipt=receipt())
+    ledger.commit(place.daemon_id, [Commit(claim=claims[0], action=action)], NOW)
+    place = register(ledger, telling(s3_prefix="C2", cycle="C2"))
+    letter = lease(ledger, place)
+    assert letter.delivery_id == place.delivery_ids["north"] != delivery
+    assert json.loads(letter.body)["cycle"] == "C1", "what happened stays true"
