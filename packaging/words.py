@@ -67,7 +67,7 @@ def page(command: click.Command, name: str, section: int) -> str:
         lines.append(".SH OPTIONS")
         for option, words in options:
             lines += [".TP", f"\\fB{_roff(option)}\\fR", _roff(words)]
-    if isinstance(command, click.Group):
+    if command is app:
         lines.append(".SH VERBS")
         for verb, (_, purpose) in VERBS.items():
             lines += [
@@ -75,6 +75,12 @@ def page(command: click.Command, name: str, section: int) -> str:
                 f"\\fB{_roff(verb)}\\fR",
                 f"{_roff(purpose)} See sensordrop-{verb}(1).",
             ]
+    elif isinstance(command, click.Group):
+        lines.append(".SH VERBS")
+        for verb, below in command.commands.items():
+            pieces = " ".join(below.collect_usage_pieces(click.Context(below, info_name=verb)))
+            lines += [".TP", f"\\fB{_roff(verb)}\\fR {_roff(pieces)}"]
+            lines += _paragraphs(below.help or "")[1:]
     if command.epilog:
         lines += [".SH NOTES", *_paragraphs(command.epilog)]
     also = "sensordrop(1)" if section == 8 or " " in name else "sensordropd(8)"

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sensordrop.cli.markup import Markup, element, joined, name
 from sensordrop.cli.report_page import PageFacts, page
+from sensordrop.core.markup import Markup, element, joined, name
 from sensordrop.core.season import (
     Amount,
     CycleSensors,

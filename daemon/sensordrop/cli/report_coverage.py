@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from itertools import groupby
 
 from sensordrop.cli.demo_progress import size_text
-from sensordrop.cli.markup import Markup, element, name
+from sensordrop.core.markup import Markup, element, name
 from sensordrop.core.season import Cell, Coverage, CycleSensors, Level, Row, coverage
 
 LOOKS = {

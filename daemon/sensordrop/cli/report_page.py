@@ -9,8 +9,8 @@ from importlib.resources import files
 from itertools import groupby
 
 from sensordrop.cli.demo_progress import size_text
-from sensordrop.cli.markup import Inside, Markup, element, joined, name
 from sensordrop.cli.report_coverage import coverage_section
+from sensordrop.core.markup import Inside, Markup, element, joined, name
 from sensordrop.core.season import (
     Amount,
     CycleStore,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from sensordrop.adapters.clock import SystemClock
+from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.cli.place import Place, find_place, ledger_at, place_of
@@ -23,7 +24,7 @@ from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.verifier import Verifier, VerifyOptions
 from sensordrop.exits import Exit
 from sensordrop.local import local_environment, local_folder
-from sensordrop.ports import DeliveryToVerify, VerifyLedger
+from sensordrop.ports import DeliveryToVerify, Destination, VerifyLedger
 
 
 class VerifyRun:
@@ -45,6 +46,26 @@ class VerifyRun:
 
     def go(self, options: VerifyOptions, *, only: str | None) -> list[DeliveryReport]:
         """Verify what is asked for. Ends the program where there is no ledger, or no such thing."""
+        with self.opened() as (place, ledger):
+            targets = targets_of(ledger, place, options, only)
+            verifier = Verifier(
+                ledger=ledger, clock=SystemClock(), options=options, progress=self._progress
+            )
+            configured = {each.name: each for each in place.deliveries}
+            reports = []
+            for target in targets:
+                report = verifier.verify(target, self.delivery(target, place, configured))
+                if _concerns(report, options, configured, only):
+                    reports.append(report)
+        if not reports and options.sensor is not None:
+            raise click.UsageError(f"there is no file of a sensor {options.sensor!r}")
+        return reports
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Place, PostgresLedger]]:
+        """Open the ledger, and start the store where it is one of `--local`. Ends the program
+        where either is not to be had.
+        """
         place = self._place()
         with ExitStack() as stack:
             ledger = stack.enter_context(ledger_at(place))
@@ -56,19 +77,7 @@ class VerifyRun:
                 except EmbeddedServerError as error:
                     click.echo(str(error), err=True)
                     sys.exit(Exit.FAILED)
-            targets = _targets(ledger, place, options, only)
-            verifier = Verifier(
-                ledger=ledger, clock=SystemClock(), options=options, progress=self._progress
-            )
-            configured = {each.name: each for each in place.deliveries}
-            reports = []
-            for target in targets:
-                report = verifier.verify(target, self._delivery(target, place, configured))
-                if _concerns(report, options, configured, only):
-                    reports.append(report)
-        if not reports and options.sensor is not None:
-            raise click.UsageError(f"there is no file of a sensor {options.sensor!r}")
-        return reports
+            yield place, ledger
 
     def _place(self) -> Place:
         if self._local is None:
@@ -84,7 +93,7 @@ class VerifyRun:
         os.environ.update(environment)
         return replace(place_of(configuration.daemon), deliveries=configuration.deliveries)
 
-    def _delivery(
+    def delivery(
         self,
         target: DeliveryToVerify,
         place: Place,
@@ -102,8 +111,18 @@ class VerifyRun:
         throttle = ConfiguredThrottle(config, place.config, SystemClock())
         return make_delivery(config, target.delivery_id, self._store, throttle=throttle)
 
+    def destinations(self, place: Place) -> dict[tuple[str, str], Destination]:
+        """Build what is configured to be asked, by endpoint ('' for Amazon's own) and bucket."""
+        made = {}
+        for config in place.deliveries:
+            binding = binding_of(config, self._store)
+            throttle = ConfiguredThrottle(config, place.config, SystemClock())
+            delivery = make_delivery(config, 0, self._store, throttle=throttle)
+            made[(binding.endpoint_url or "", binding.bucket_name)] = delivery.settings.destination
+        return made
 
-def _targets(
+
+def targets_of(
     ledger: VerifyLedger, place: Place, options: VerifyOptions, only: str | None
 ) -> list[DeliveryToVerify]:
     """Choose the ledger's deliveries that are meant. Raises UsageError where there is none."""

@@ -14,6 +14,7 @@ from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
 from sensordrop.adapters.ledger.outbox import Outbox, tell_session_ended
 from sensordrop.adapters.ledger.queries import clients_of, query
+from sensordrop.adapters.ledger.receipts import Receipts
 from sensordrop.adapters.ledger.registry import Registry
 from sensordrop.adapters.ledger.retries import Retries
 from sensordrop.adapters.ledger.runs import Runs
@@ -46,6 +47,7 @@ class PostgresLedger(
     Seasons,
     Runs,
     Outbox,
+    Receipts,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -72,6 +74,7 @@ class PostgresLedger(
         Seasons.__init__(self, connections)
         Runs.__init__(self, connections, origin=origin, started_by=started_by)
         Outbox.__init__(self, connections)
+        Receipts.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema and its views up to date and name the migrations that were applied."""

@@ -928,6 +928,9 @@ CREATE TEMP TABLE IF NOT EXISTS verify_files (
 );
 CREATE TEMP TABLE IF NOT EXISTS verify_listed
     (key text, key_digest bytea, size_bytes bigint, etag text);
+
+-- name: empty_verify_tables
+-- Forgets what was verified before.
 TRUNCATE verify_files RESTART IDENTITY;
 TRUNCATE verify_listed;
 
@@ -1077,6 +1080,221 @@ WHERE NOT EXISTS (
     ) AS known
     WHERE known.key_digest = l.key_digest)
 ORDER BY l.key LIMIT %(most)s;
+
+-- name: pick_unproven
+-- Chooses the objects whose bytes only reading proves: the store was not seen to check them when they
+-- were stored, or something is in doubt. What is missing can't be read. Versions that have a
+-- successor are chosen only where they are asked for.
+WITH chosen AS (
+    UPDATE verify_files AS v SET picked = true
+    FROM file_uploads AS f
+    LEFT JOIN object_checks AS k ON k.upload_id = f.id
+    WHERE f.id = v.upload_id AND (f.is_current OR %(every_version)s)
+      AND v.result IS DISTINCT FROM 'missing'
+      AND (v.result IS DISTINCT FROM 'same'
+           OR coalesce(f.store_check, 'none') = 'none' OR coalesce(f.etag, '') = ''
+           OR (k.method = 'read-back' AND k.result <> 'same'))
+    RETURNING 1
+)
+SELECT count(*) FROM chosen;
+
+-- name: make_receipt_tables
+-- Makes this connection's private table of all files under account: what was seen, what is on the
+-- books, and what the store said.
+CREATE TEMP TABLE IF NOT EXISTS receipt_files (
+    n             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    path          text,
+    path_bytes    bytea,
+    sensor        text,
+    entry_type    text,
+    size_bytes    bigint,
+    mtime_ns      bigint,
+    ctime_ns      bigint,
+    state         text,
+    booked_bytes  bigint,
+    booked_mtime  bigint,
+    booked_ctime  bigint,
+    object_key    text,
+    sha256        bytea,
+    version_id    text,
+    etag          text,
+    conflict      boolean,
+    reason        text,
+    proof         boolean,
+    result        text,
+    method        text,
+    proof_reason  text,
+    checked_at    timestamptz
+);
+TRUNCATE receipt_files RESTART IDENTITY;
+
+-- name: fill_receipt_files
+-- Brings together what was listed, the current files on the books, and what was verified of these.
+-- Bytes that were once read and found different stay so until they are read again.
+INSERT INTO receipt_files
+    (path, path_bytes, sensor, entry_type, size_bytes, mtime_ns, ctime_ns, state, booked_bytes,
+     booked_mtime, booked_ctime, object_key, sha256, version_id, etag, conflict, reason, proof,
+     result, method, proof_reason, checked_at)
+SELECT coalesce(l.path, f.path), coalesce(l.path_bytes, f.path_bytes),
+       coalesce(l.sensor, f.serial), l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns,
+       f.state, f.size_bytes, f.mtime_ns, f.ctime_ns, f.object_key, f.sha256, f.version_id,
+       f.etag, f.conflict, f.reason, f.proof, f.result, f.method, f.proof_reason, f.checked_at
+FROM (
+    SELECT e.entry_type, e.size_bytes, e.mtime_ns, e.ctime_ns, e.path_bytes, e.path_digest,
+           named.path,
+           CASE WHEN cardinality(p.parts) > %(sensor_level)s AND %(sensor_level)s > 0
+                THEN p.parts[%(sensor_level)s] ELSE '' END AS sensor
+    FROM listing AS e
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN e.special <> '' THEN e.special
+                    ELSE convert_from(e.path_bytes, 'UTF8') END AS path
+        OFFSET 0
+    ) AS named
+    CROSS JOIN LATERAL (SELECT string_to_array(named.path, '/') AS parts OFFSET 0) AS p
+) AS l
+FULL JOIN (
+    SELECT u.path, u.path_bytes, u.path_digest, s.serial, u.state::text AS state, u.size_bytes,
+           u.mtime_ns, u.ctime_ns, u.object_key, u.sha256, u.version_id, u.conflict, u.reason,
+           CASE WHEN coalesce(u.store_check, 'none') <> 'none' THEN u.etag END AS etag,
+           v.upload_id IS NOT NULL AS proof,
+           CASE WHEN v.result = 'same' THEN coalesce(k.result::text, v.result)
+                ELSE v.result END AS result,
+           v.method,
+           CASE WHEN v.result = 'same' AND k.result <> 'same' THEN k.reason
+                ELSE v.reason END AS proof_reason,
+           k.checked_at
+    FROM file_uploads AS u
+    JOIN sensors AS s ON s.id = u.sensor_id
+    LEFT JOIN verify_files AS v ON v.upload_id = u.id
+    LEFT JOIN object_checks AS k ON k.upload_id = u.id
+    WHERE u.delivery_id = %(delivery_id)s AND u.is_current
+) AS f ON f.path_digest = l.path_digest
+ORDER BY coalesce(l.path, f.path) COLLATE "C";
+
+-- name: count_receipt_files
+-- Counts what is under account, and beside it what was listed and what is on the books.
+SELECT count(*) FILTER (WHERE r.entry_type IS NOT NULL AND r.inside),
+       count(*) FILTER (WHERE r.state IS NOT NULL AND r.inside),
+       l.entries, l.entries - l.paths,
+       abs(count(*) FILTER (WHERE r.entry_type IS NOT NULL) - l.entries)
+       + abs(count(*) FILTER (WHERE r.state IS NOT NULL) - b.files)
+FROM (SELECT count(*) AS entries, count(DISTINCT path_digest) AS paths FROM listing) AS l
+CROSS JOIN (SELECT count(*) AS files FROM file_uploads
+            WHERE delivery_id = %(delivery_id)s AND is_current) AS b
+LEFT JOIN (SELECT entry_type, state,
+                  %(sensor)s::text IS NULL OR sensor = %(sensor)s AS inside
+           FROM receipt_files) AS r ON true
+GROUP BY l.entries, l.paths, b.files;
+
+-- name: receipt_files
+-- Gives the next files under account.
+SELECT n, path_bytes, path, sensor, entry_type, size_bytes, mtime_ns, ctime_ns, state,
+       booked_bytes, booked_mtime, booked_ctime, object_key, sha256, version_id, etag, conflict,
+       reason, proof, result, method, proof_reason, checked_at
+FROM receipt_files
+WHERE n > %(after)s AND (%(sensor)s::text IS NULL OR sensor = %(sensor)s)
+ORDER BY n LIMIT %(most)s;
+
+-- name: make_content_tables
+-- Makes this connection's private tables: a card's files as they were read, and where their contents
+-- are stored.
+CREATE TEMP TABLE IF NOT EXISTS card_files
+    (path_bytes bytea, size_bytes bigint, mtime_ns bigint, ctime_ns bigint, sha256 bytea,
+     problem text);
+CREATE TEMP TABLE IF NOT EXISTS card_objects
+    (delivery_id bigint, upload_id bigint, size_bytes bigint, sha256 bytea);
+CREATE TEMP TABLE IF NOT EXISTS card_found (
+    size_bytes   bigint,
+    sha256       bytea,
+    object_key   text,
+    version_id   text,
+    result       text,
+    method       text,
+    reason       text,
+    checked_at   timestamptz
+);
+TRUNCATE card_files, card_objects, card_found;
+
+-- name: copy_content
+-- Takes in some of a card's files as they were read.
+COPY card_files (path_bytes, size_bytes, mtime_ns, ctime_ns, sha256, problem) FROM STDIN;
+
+-- name: find_content
+-- Finds the objects that have one of the contents; of each content the newest few, because small
+-- files of equal content may be stored a thousand times.
+INSERT INTO card_objects (delivery_id, upload_id, size_bytes, sha256)
+SELECT delivery_id, upload_id, size_bytes, sha256
+FROM (
+    SELECT o.delivery_id, o.upload_id, o.size_bytes, o.sha256,
+           row_number() OVER (PARTITION BY o.sha256, o.size_bytes
+                              ORDER BY o.is_current DESC, o.upload_id DESC) AS place
+    FROM stored_objects AS o
+    JOIN (SELECT DISTINCT size_bytes, sha256 FROM card_files WHERE problem = '') AS c
+      ON c.sha256 = o.sha256 AND c.size_bytes = o.size_bytes
+    WHERE o.delivery_id = ANY(%(delivery_ids)s::bigint[])
+) AS each
+WHERE place <= %(most)s;
+
+-- name: content_deliveries
+-- Names the deliveries that any of the contents is stored in.
+SELECT DISTINCT delivery_id FROM card_objects ORDER BY delivery_id;
+
+-- name: fill_content
+-- Takes note of a delivery's objects that have one of the contents, for verification.
+WITH filled AS (
+    INSERT INTO verify_files (upload_id, key_digest)
+    SELECT o.upload_id, substring(sha256(convert_to(f.object_key, 'UTF8')) FOR 16)
+    FROM card_objects AS o JOIN file_uploads AS f ON f.id = o.upload_id
+    WHERE o.delivery_id = %(delivery_id)s ORDER BY o.upload_id
+    RETURNING 1
+)
+SELECT count(*) FROM filled;
+
+-- name: note_content
+-- Keeps what was found about the contents in the delivery that was verified just now.
+INSERT INTO card_found
+    (size_bytes, sha256, object_key, version_id, result, method, reason, checked_at)
+SELECT f.size_bytes, f.sha256, x.bucket_name || '/' || f.object_key, f.version_id,
+       CASE WHEN v.result = 'same' THEN coalesce(k.result::text, v.result) ELSE v.result END,
+       v.method,
+       CASE WHEN v.result = 'same' AND k.result <> 'same' THEN k.reason ELSE v.reason END,
+       k.checked_at
+FROM verify_files AS v
+JOIN file_uploads AS f ON f.id = v.upload_id
+JOIN destinations AS x ON x.id = f.destination_id
+LEFT JOIN object_checks AS k ON k.upload_id = f.id;
+
+-- name: found_content
+-- Gives the next files of the card's last listing, with what reading each came to and the best that
+-- was found of its content.
+SELECT r.n, r.path_bytes, r.path, r.sensor, r.entry_type, r.size_bytes, r.mtime_ns, r.ctime_ns,
+       c.size_bytes, c.mtime_ns, c.ctime_ns, c.sha256, c.problem,
+       f.object_key, f.version_id, f.result, f.method, f.reason, f.checked_at
+FROM (SELECT * FROM receipt_files WHERE n > %(after)s ORDER BY n LIMIT %(most)s) AS r
+LEFT JOIN card_files AS c ON c.path_bytes = r.path_bytes
+LEFT JOIN LATERAL (
+    SELECT * FROM card_found AS x
+    WHERE x.sha256 = c.sha256 AND x.size_bytes = c.size_bytes
+    ORDER BY (x.result = 'same') DESC NULLS LAST, x.object_key LIMIT 1
+) AS f ON true
+ORDER BY r.n;
+
+-- name: index_content
+-- Makes what was found of each content quick to look up, and each file as it was read.
+CREATE INDEX IF NOT EXISTS card_found_by_content ON card_found (sha256, size_bytes);
+CREATE INDEX IF NOT EXISTS card_files_by_path ON card_files USING hash (path_bytes);
+
+-- name: record_receipt
+-- Keeps that a receipt was made; told twice, it is kept once.
+INSERT INTO receipts
+    (delivery_id, sensor, folder, verdict, made_at, made_by, digest, files_stored, bytes_stored,
+     files_skipped, files_quarantined, files_pending, problems, kept_in, object_key)
+VALUES
+    (%(delivery_id)s, %(sensor)s, %(folder)s, %(verdict)s, %(made_at)s, %(made_by)s,
+     decode(%(digest)s, 'hex'), %(files_stored)s, %(bytes_stored)s, %(files_skipped)s,
+     %(files_quarantined)s, %(files_pending)s, %(problems)s, %(kept_in)s, %(object_key)s)
+ON CONFLICT (digest) DO UPDATE SET object_key = coalesce(excluded.object_key, receipts.object_key)
+RETURNING id;
 
 -- name: begin_audit
 -- Makes the row of a station's audit when it begins for the first time.

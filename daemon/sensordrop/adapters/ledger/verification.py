@@ -66,6 +66,7 @@ class Verification:
         """Take note of all stored objects of a scope."""
         with self._connections.transaction() as cursor:
             cursor.execute(query("make_verify_tables"))
+            cursor.execute(query("empty_verify_tables"))
             cursor.execute(query("fill_verify_files"), _of(scope))
             row = cursor.fetchone()
             assert row is not None
