@@ -92,7 +92,12 @@ CREATE TABLE daemons (
     started_at    timestamptz NOT NULL DEFAULT now(),
     heartbeat_at  timestamptz NOT NULL DEFAULT now(),
     ended_at      timestamptz,
-    delivery_ids  bigint[] NOT NULL DEFAULT '{}'
+    delivery_ids  bigint[] NOT NULL DEFAULT '{}',
+    -- Since when it works with its configuration; and, where it was given another one since that it
+    -- could not use: when, and what was wrong.
+    configured_at   timestamptz NOT NULL DEFAULT now(),
+    refused_at      timestamptz,
+    refused_problem text
 );
 
 -- Finds predecessors, and daemons whose heartbeat died.

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
@@ -17,6 +17,7 @@ from uuid import UUID
 
 import structlog
 
+from sensordrop.adapters import logs as log
 from sensordrop.adapters.clock import SystemClock, local_zone
 from sensordrop.adapters.descriptors import make_room
 from sensordrop.adapters.exposition import CONTENT_TYPE, Exposition
@@ -41,6 +42,7 @@ from sensordrop.config.kinds import share_of
 from sensordrop.control.address import ledger_name, socket_path
 from sensordrop.control.server import ControlServer, SocketSettings
 from sensordrop.control.service import Operations
+from sensordrop.core.bandwidth import Limit
 from sensordrop.core.controls import Control
 from sensordrop.core.failure import FailureScope, LedgerUnavailableError
 from sensordrop.core.letters import LetterKind
@@ -60,7 +62,9 @@ from sensordrop.engine.lister import Lister
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import HandRetries, Pauses
+from sensordrop.engine.reloader import Asked, Reloader
 from sensordrop.engine.rescans import Rescans
+from sensordrop.engine.roster import Roster
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.sender import Route, Sender
 from sensordrop.engine.supervisor import Service, Supervisor
@@ -77,12 +81,14 @@ from sensordrop.ports import (
     EnrollRules,
     Finder,
     Registration,
+    ReloadOutcome,
     StopFlag,
     Throttle,
     Trail,
     Turn,
     Watcher,
 )
+from sensordrop.reloading import Load, Parts, Reloading
 from sensordrop.version import VERSION
 
 POLLING_SECONDS = 30.0
@@ -352,13 +358,24 @@ class Daemon:
         local: LocalS3 | None = None,
         manager: NotifySocket | None = None,
         by_hand: Companion | None = None,
+        load: Load | None = None,
+        asked: Asked | None = None,
+        note_reload: Callable[[ReloadOutcome, float], None] = lambda _outcome, _began: None,
     ) -> None:
         """`manager`: who started us and wants to hear how it goes; `by_hand`: this is no daemon but
         a run by hand, and whoever looks after it.
+
+        `load` reads the configuration anew whenever somebody `asked` for it; `note_reload` keeps
+        what came of it, with the monotonic time at which it began.
         """
         self._by_hand = by_hand
         self._manager = manager or NotifySocket(None)
-        self._configuration = configuration
+        self._reloading = Reloading(configuration, load or (lambda: (configuration, ())))
+        self._can_reload = load is not None
+        self._asked = asked or Asked()
+        self._note_reload = note_reload
+        self._book = CapabilityBook()
+        self._observer: Observer | None = None
         self._ledger = ledger
         self.station = station
         self._instance = instance
@@ -376,6 +393,11 @@ class Daemon:
         self._trail: Trail | None = None
         self._supervisor: Supervisor | None = None
 
+    @property
+    def _configuration(self) -> Configuration:
+        """What is in force."""
+        return self._reloading.configuration
+
     def register(self, *, crashed: bool, in_work: Sequence[int] | None = None) -> None:
         """Bring the ledger's schema up to date and write this daemon down in it.
 
@@ -385,16 +407,17 @@ class Daemon:
             _log.info("ledger_migrated", migration=name)
         if advice := self._ledger.reader_advice():
             _log.info("reader_missing", hint=advice)
-        self._registration = self._ledger.register(
-            station=self.station,
-            instance=self._instance,
-            origin="daemon" if self._by_hand is None else "batch",
-            version=VERSION,
-            bindings=[binding_of(c, self._local) for c in self._configuration.deliveries],
-            daemon_configuration=self._configuration.daemon.public_dict(),
-            crashed=crashed,
-            in_work=in_work,
-        )
+        with self._reloading.lock:
+            self._registration = self._ledger.register(
+                station=self.station,
+                instance=self._instance,
+                origin="daemon" if self._by_hand is None else "batch",
+                version=VERSION,
+                bindings=[binding_of(c, self._local) for c in self._configuration.deliveries],
+                daemon_configuration=self._configuration.daemon.public_dict(),
+                crashed=crashed,
+                in_work=in_work,
+            )
         if self._registration.claims_taken_back:
             _log.info("claims_taken_back", files=self._registration.claims_taken_back)
         # With the registration, because whoever calls this waits for a ledger that is away.
@@ -415,9 +438,20 @@ class Daemon:
         """What people had set when this program registered."""
         return self._controls_at_start
 
-    def _most_workers(self) -> int:
+    def _make(self, config: DeliveryConfig, delivery_id: int, most_workers: int) -> Delivery:
+        return make_delivery(
+            config.model_copy(update={"max_workers": min(config.max_workers, most_workers)}),
+            delivery_id,
+            self._local,
+            self._book,
+            self._throttles.of(config.name),
+            requests=self._requests,
+            by_hand=self._by_hand is not None,
+        )
+
+    def _most_workers(self, configuration: Configuration) -> int:
         """Say how many uploads this process may open files for, and tell where it is too few."""
-        wanted = max((c.max_workers for c in self._configuration.deliveries), default=1)
+        wanted = max((c.max_workers for c in configuration.deliveries), default=1)
         room = make_room(wanted)
         if room.uploads < wanted:
             _log.warning(
@@ -437,20 +471,11 @@ class Daemon:
         """
         assert self._registration is not None, "register first"
         self._trail = trail
-        book = CapabilityBook()
-        most = self._most_workers()
-        deliveries = [
-            make_delivery(
-                config.model_copy(update={"max_workers": min(config.max_workers, most)}),
-                self._registration.delivery_ids[config.name],
-                self._local,
-                book,
-                self._throttles.of(config.name),
-                requests=self._requests,
-                by_hand=self._by_hand is not None,
-            )
-            for config in self._configuration.deliveries
-        ]
+        most = self._most_workers(self._configuration)
+        ids = self._registration.delivery_ids
+        deliveries = Roster(
+            self._make(config, ids[config.name], most) for config in self._configuration.deliveries
+        )
         for delivery in deliveries:
             delivery.session_open = delivery.delivery_id in self._sessions_at_start
         bell = Bell()
@@ -485,7 +510,7 @@ class Daemon:
 
     def _services(
         self,
-        deliveries: Sequence[Delivery],
+        deliveries: Roster,
         bell: Bell,
         hints: HintQueue,
         watcher: Watcher,
@@ -525,7 +550,6 @@ class Daemon:
             wake_uploader=uploader.wake,
         )
         tidier = Tidier(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
-        delivery_ids = [delivery.delivery_id for delivery in deliveries]
         limits = self._limits(deliveries)
         # Before the first byte: what was set by hand survives restarts.
         pauses = Pauses(deliveries, wake=[uploader.wake, bell.ring])
@@ -535,7 +559,7 @@ class Daemon:
             ledger=self._ledger,
             clock=self._clock,
             daemon_id=self._daemon_id,
-            delivery_ids=delivery_ids,
+            deliveries=deliveries,
             retried=HandRetries(deliveries, wake=uploader.wake).take_up,
             takers=[limits.take_up, pauses.take_up, Rescans(scout.rescan).take_up],
         )
@@ -570,6 +594,9 @@ class Daemon:
         else:
             services.append(self._control_service(desk.wake))
         services += self._watched_from_outside(deliveries, uploader, hints, limits)
+        if self._can_reload:
+            wake = [uploader.wake, bell.ring, lister.wake, tidier.wake, desk.wake]
+            services.append(self._reload_service(deliveries, limits, sender, wake))
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)
             services.append(Service(name="local_s3", run=keeper.run, wake=keeper.wake))
@@ -605,28 +632,14 @@ class Daemon:
     def _sender(self) -> Sender | None:
         """Give the service that tells others about sessions, if anybody is to be told."""
         assert self._registration is not None
-        endpoints = {
-            (self._registration.delivery_ids[config.name], kind): (config.name, endpoint)
-            for config in self._configuration.deliveries
-            for kind, endpoint in endpoints_of(config).items()
-        }
-        if not endpoints:
+        routes, notifier = _ways_to_tell(self._configuration, self._registration.delivery_ids)
+        if not routes and not self._can_reload:
             return None
         return Sender(
             ledger=self._ledger,
             clock=self._clock,
-            notifier=HttpNotifier({key: endpoint for key, (_, endpoint) in endpoints.items()}),
-            routes=[
-                Route(
-                    delivery_id=delivery_id,
-                    delivery=name,
-                    kind=kind,
-                    digest=endpoint.digest,
-                    timeout_seconds=endpoint.timeout_seconds,
-                    give_up_seconds=endpoint.give_up_seconds,
-                )
-                for (delivery_id, kind), (name, endpoint) in endpoints.items()
-            ],
+            notifier=notifier,
+            routes=routes,
             daemon_id=self._daemon_id,
         )
 
@@ -666,6 +679,7 @@ class Daemon:
             configuration=self._configuration_in_force,
             audit_share_per_day=share_of(self._configuration.daemon.audit_share_per_day),
         )
+        self._observer = observer
         services = [Service(name="observer", run=observer.run, wake=observer.wake)]
         if listen is not None:
             exposition = Exposition(observer, self._requests)
@@ -676,19 +690,77 @@ class Daemon:
             services.append(Service(name="teller", run=teller.run, wake=teller.wake))
         return services
 
+    def _reload_service(
+        self,
+        roster: Roster,
+        limits: Limits,
+        sender: Sender | None,
+        wake: Sequence[Callable[[], None]],
+    ) -> Service:
+        """Give the service that takes another configuration up."""
+
+        def configure(
+            configuration: Configuration,
+            deliveries: Sequence[Delivery],
+            controls: Sequence[Control],
+        ) -> None:
+            limits.configure(
+                _limits_of(configuration, deliveries),
+                {delivery.delivery_id: delivery.name for delivery in deliveries},
+                controls,
+            )
+            if sender is not None:
+                ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
+                sender.take_up(*_ways_to_tell(configuration, ids), ids.values())
+            log.configure(configuration.daemon.log_format, configuration.daemon.log_level)
+            self._configuration_in_force = ConfigurationInForce(
+                digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
+            )
+
+        def maker(configuration: Configuration) -> Callable[[DeliveryConfig, int], Delivery]:
+            most = self._most_workers(configuration)
+            return lambda config, delivery_id: self._make(config, delivery_id, most)
+
+        parts = Parts(
+            ledger=self._ledger,
+            roster=roster,
+            daemon_id=self._daemon_id,
+            bind=lambda config: binding_of(config, self._local),
+            maker=maker,
+            configure=configure,
+            wake=wake,
+        )
+        reloader = Reloader(
+            asked=self._asked,
+            reload=lambda: self._reloading.reload(parts),
+            refused=lambda outcome: self._ledger.refuse_configuration(
+                self._daemon_id(), "; ".join(outcome.problems)
+            ),
+            note=self._reload_ended,
+            manager=self._manager,
+            clock=self._clock,
+            close_thread=self._ledger.close_own,
+        )
+        return Service(name="reloader", run=reloader.run, wake=lambda: None)
+
+    def _reload_ended(self, outcome: ReloadOutcome, began: float) -> None:
+        in_force = replace(
+            self._configuration_in_force,
+            last_load_succeeded=outcome.taken,
+            last_load_at=self._clock.now().timestamp(),
+            problems=outcome.problems,
+        )
+        self._configuration_in_force = in_force
+        if self._observer is not None:
+            self._observer.configuration = in_force
+        self._note_reload(outcome, began)
+
     def _limits(self, deliveries: Sequence[Delivery]) -> Limits:
         zone = local_zone()
-        ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
         return Limits(
             throttles=self._throttles,
             clock=self._clock,
-            configured={
-                STATION: limit_of(self._configuration.daemon.bandwidth, zone),
-                **{
-                    ids[config.name]: limit_of(config.bandwidth, zone)
-                    for config in self._configuration.deliveries
-                },
-            },
+            configured=_limits_of(self._configuration, deliveries),
             names={delivery.delivery_id: delivery.name for delivery in deliveries},
             read=lambda text: limit_of(text, zone),
         )
@@ -696,6 +768,41 @@ class Daemon:
     def _daemon_id(self) -> int:
         assert self._registration is not None
         return self._registration.daemon_id
+
+
+def _ways_to_tell(
+    configuration: Configuration, delivery_ids: Mapping[str, int]
+) -> tuple[list[Route], HttpNotifier]:
+    """Say who is to be told about the sessions of which delivery, and give who tells them."""
+    endpoints = {
+        (delivery_ids[config.name], kind): (config.name, endpoint)
+        for config in configuration.deliveries
+        for kind, endpoint in endpoints_of(config).items()
+    }
+    routes = [
+        Route(
+            delivery_id=delivery_id,
+            delivery=name,
+            kind=kind,
+            digest=endpoint.digest,
+            timeout_seconds=endpoint.timeout_seconds,
+            give_up_seconds=endpoint.give_up_seconds,
+        )
+        for (delivery_id, kind), (name, endpoint) in endpoints.items()
+    ]
+    return routes, HttpNotifier({key: endpoint for key, (_, endpoint) in endpoints.items()})
+
+
+def _limits_of(
+    configuration: Configuration, deliveries: Sequence[Delivery]
+) -> dict[int | None, Limit]:
+    """Give the configured limits of the station and of deliveries by their ids."""
+    zone = local_zone()
+    ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
+    return {
+        STATION: limit_of(configuration.daemon.bandwidth, zone),
+        **{ids[c.name]: limit_of(c.bandwidth, zone) for c in configuration.deliveries},
+    }
 
 
 def _digest(configuration: Configuration) -> str:

@@ -83,19 +83,18 @@ def cli(
         sys.exit(run_local(folder, check_only=check_config, **logs))
     flags = {"database": database, "state_directory": state_directory, **logs}
     path = config or default_path(os.environ)
+
+    def read() -> tuple[Configuration, tuple[Notice, ...]]:
+        return load(path, environ=os.environ, flags=flags, deliveries_required=True)
+
     try:
         take_credentials(path, os.environ)
-        configuration, notices = load(
-            path,
-            environ=os.environ,
-            flags=flags,
-            deliveries_required=True,
-        )
+        configuration, notices = read()
     except ConfigurationError as error:
         sys.exit(_refuse(error))
     if check_config:
         sys.exit(_approve(configuration, notices))
-    sys.exit(serve(configuration, notices))
+    sys.exit(serve(configuration, notices, load=read))
 
 
 def main() -> None:

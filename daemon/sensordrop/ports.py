@@ -70,9 +70,36 @@ class ServiceManager(Protocol):
         """Say that every part turns. May be called at any rate."""
         ...
 
+    def reloading(self) -> None:
+        """Say that another configuration is being taken up."""
+        ...
+
+    def reloaded(self) -> None:
+        """Say that this is over, however it ended."""
+        ...
+
     def stopping(self) -> None:
         """Say that the daemon ends in order."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReloadOutcome:
+    """What came of a try to take another configuration up."""
+
+    problems: tuple[str, ...] = ()
+    """Why it was not taken, a line each; none: it is in force."""
+    changes: str = ""
+    """What it changed, for people."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys whose new values hold only from the next start on."""
+    waits: bool = False
+    """Nothing is wrong with it: it is tried again until it can be taken."""
+
+    @property
+    def taken(self) -> bool:
+        """Tell whether it is in force."""
+        return not self.problems
 
 
 class Clock(Protocol):
@@ -890,6 +917,19 @@ class OpenBreaker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigurationState:
+    """How a living daemon stands to its configuration, as the ledger has it."""
+
+    station: str
+    since: datetime
+    """When it took up the one that is in force."""
+    refused_at: datetime | None
+    """When it was last given one that it did not take; None: it took what it was given."""
+    problem: str | None
+    """What was wrong with that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Registration:
     """This program's place in the ledger: its id owns its claims."""
 
@@ -985,6 +1025,30 @@ class Ledger(Protocol):
         """
         ...
 
+    def rebind(
+        self,
+        *,
+        daemon_id: int,
+        bindings: Sequence[DeliveryBinding],
+        daemon_configuration: dict[str, object],
+    ) -> dict[str, int]:
+        """Write down what a running daemon is configured to from now on; give the deliveries' ids.
+
+        As with `register`, but its claims stay good, also those on files of a delivery that now
+        goes elsewhere: `finish_retired` ends that one.
+        """
+        ...
+
+    def refuse_configuration(self, daemon_id: int, problem: str) -> None:
+        """Write down that a running daemon was given a configuration that it does not take."""
+        ...
+
+    def finish_retired(self, delivery_id: int) -> None:
+        """End the session of a delivery that goes elsewhere, when nothing of it is in work any
+        more. Does nothing to one that is not retired.
+        """
+        ...
+
     def heartbeat(self, daemon_id: int) -> bool:
         """Say that this program is alive. False: it was declared dead and must register anew."""
         ...
@@ -1056,6 +1120,10 @@ class Ledger(Protocol):
 
     def publish_breakers(self, daemon_id: int, states: Sequence[BreakerState]) -> None:
         """Say which of a program's breakers opened, were probed, or closed."""
+        ...
+
+    def configurations(self, station: str | None) -> list[ConfigurationState]:
+        """Tell how the living daemons of a station (None: of all) stand to their configuration."""
         ...
 
     def open_breakers(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sensordrop.adapters.state import StateDirectory
     from sensordrop.adapters.trail import WorkTrail
     from sensordrop.composition import Daemon
+    from sensordrop.reloading import Load
 
 LEDGER_RETRY_SECONDS = 1.0
 """How often a daemon that starts without its ledger tries to reach it."""
@@ -39,7 +40,13 @@ _log = structlog.get_logger()
 class StopSignals:
     """Counts the signals to stop: the first means in order, the second now. A `StopFlag`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hang_up: Callable[[], None] | None = None) -> None:
+        """`hang_up` is called at SIGHUP, in the signal handler; None: SIGHUP means stop.
+
+        Where a terminal was closed, which sends the same signal, it means stop in any case.
+        """
+        self._hang_up = hang_up
+        self._terminal = False
         self._first = threading.Event()
         self._second = threading.Event()
         self._on_second: Callable[[], None] | None = None
@@ -49,7 +56,8 @@ class StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._take)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means what it says
-            signal.signal(signal.SIGHUP, self._take)
+            self._terminal = _has_terminal()
+            signal.signal(signal.SIGHUP, self._take_hang_up)
         # A writer that opens a file while we hold its lease for two system calls makes the
         # kernel send SIGIO, which would end the process (fcntl(2), "Leases").
         signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -74,6 +82,12 @@ class StopSignals:
         """Have something called at the second signal; it must only set flags."""
         self._on_second = call
 
+    def _take_hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._hang_up is None or (self._terminal and not _has_terminal()):
+            self._take(number, frame)
+        else:
+            self._hang_up()
+
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         if not self._first.is_set():
             self._first.set()
@@ -83,6 +97,15 @@ class StopSignals:
             self._on_second()
 
 
+def _has_terminal() -> bool:
+    """Tell whether somebody sits at a terminal that we were started from."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def serve(
     configuration: Configuration,
     notices: Sequence[Notice],
@@ -90,9 +113,11 @@ def serve(
     local: LocalS3 | None = None,
     stop: StopSignals | None = None,
     ready: Callable[[], None] | None = None,
+    load: Load | None = None,
 ) -> Exit:
     """Run the daemon until it is told to stop. Blocks; only in the main thread.
 
+    `load` reads the configuration anew at SIGHUP; without it, SIGHUP means stop.
     `local` is the embedded S3 server that all deliveries go to, if there is one. `ready` is
     called when the services are about to start. Every failure to start is one line on standard
     error and an exit code.
@@ -103,12 +128,14 @@ def serve(
     from sensordrop.adapters.state import StateDirectory, StateDirectoryError
     from sensordrop.adapters.trail import WorkTrail
     from sensordrop.composition import Daemon, open_ledger
+    from sensordrop.engine.reloader import Asked
     from sensordrop.engine.supervisor import ServiceGaveUpError
 
     config = configuration.daemon
     manager = NotifySocket.from_environment(os.environ)
     configure(config.log_format, config.log_level)
-    stop = stop or StopSignals()
+    asked = Asked()
+    stop = stop or StopSignals(hang_up=None if load is None else asked.ask)
     stop.install()
     try:
         with ExitStack() as stack:
@@ -131,6 +158,9 @@ def serve(
                 instance=state.instance(),
                 local=local,
                 manager=manager,
+                load=load,
+                asked=asked,
+                note_reload=state.note_reload,
             )
             if _register(daemon, stop, manager, crash):
                 trail = WorkTrail(state.trail)

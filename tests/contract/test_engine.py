@@ -322,8 +322,11 @@ def test_a_folder_that_is_offline_is_not_claimed_from(
     enroll(ledger, there)
     away.offline_reason = "the folder is missing"
     upload([place], away, there)
-    wait_until(lambda: there.settings.destination.calls == 1, "the other delivery is stored")
-    assert ask(database, "SELECT claim_number FROM upload_queue") == [(0,)]
+    wait_until(
+        lambda: ask(database, "SELECT claim_number FROM upload_queue") == [(0,)],
+        "the other delivery's file is written down, and this one's was never claimed",
+    )
+    assert there.settings.destination.calls == 1
 
 
 def test_a_disk_that_is_not_mounted_at_the_start_makes_nothing_vanish(

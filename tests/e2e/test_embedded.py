@@ -251,7 +251,7 @@ def test_an_embedded_ledger_under_a_configuration_folder(make_station, moto):
     station.configure()
     station.delivery()
     digests = drop_files(station.drop, FILES)
-    for end in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for end in (signal.SIGTERM, signal.SIGINT):
         daemon = station.start()
         digests |= drop_files(station.drop, {f"late/{end.name}.wav": end.name.encode()})
         station.wait_for_states(dict.fromkeys(digests, "uploaded"))

@@ -29,6 +29,22 @@ def test_it_is_told_when_we_are_ready_alive_and_ending(manager_socket):
     assert [listening.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
 
 
+def test_a_reload_is_told_from_beginning_to_end_but_not_while_it_starts(manager_socket):
+    listening, address = manager_socket
+    manager = NotifySocket(address)
+    for tell in (manager.reloading, manager.reloaded):
+        tell()
+    manager.ready()
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    for tell in (manager.reloading, manager.reloaded):
+        tell()
+    assert listening.recv(99) == b"READY=1", "of the start, and nothing before"
+    reloading, when = listening.recv(99).split(b"\n")
+    assert reloading == b"RELOADING=1"
+    assert int(when.removeprefix(b"MONOTONIC_USEC=")) >= before
+    assert listening.recv(99) == b"READY=1"
+
+
 def test_the_watchdog_is_fed_four_times_in_its_period_however_often_it_is_called(manager_socket):
     listening, address = manager_socket
     manager = NotifySocket(address, watchdog_seconds=3600.0)

@@ -43,6 +43,8 @@ MESSAGE_IDS = {
     "session_ended": "5d0f6c64b2a9470e8a5d3c0a1d6f7b0e",
     "predecessor_killed": "5d0f6c64b2a9470e8a5d3c0a1d6f7b20",
     "delivery_halted": "5d0f6c64b2a9470e8a5d3c0a1d6f7b21",
+    "configuration_reloaded": "5d0f6c64b2a9470e8a5d3c0a1d6f7b22",
+    "configuration_refused": "5d0f6c64b2a9470e8a5d3c0a1d6f7b23",
     "letter_failed": "5d0f6c64b2a9470e8a5d3c0a1d6f7b30",
 }
 """What an alert may be built on, whatever the words of the message will be (docs/operating/systemd.md)."""

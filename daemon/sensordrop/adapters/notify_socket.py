@@ -33,6 +33,7 @@ class NotifySocket:
     def __init__(self, address: str | None, watchdog_seconds: float | None = None) -> None:
         self._address = None if address is None else _socket_name(address)
         self._told = False
+        self._is_ready = self._reloads = False
         self._status = ""
         self._alive_due = 0.0
         self.watchdog_seconds = watchdog_seconds
@@ -56,8 +57,23 @@ class NotifySocket:
         return self._address is not None
 
     def ready(self) -> None:
-        """Say that the start, or a reload, is complete."""
+        """Say that the start is complete."""
+        self._is_ready = True
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Say that another configuration is being taken up. While it starts, that is not news."""
+        if self._is_ready:
+            self._reloads = True
+            # The kernel's clock, in microseconds, tells systemd which reload is meant (from 253 on).
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
+
+    def reloaded(self) -> None:
+        """Say that this is over, however it ended."""
+        if self._reloads:
+            self._reloads = False
+            self._send("READY=1")
 
     def status(self, text: str) -> None:
         """Give the line that `systemctl status` shows. Sent only if it is another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import json
 import os
 import secrets
 import socket
@@ -11,8 +12,18 @@ import uuid
 from io import TextIOWrapper
 from pathlib import Path
 
+import structlog
+
+from sensordrop.ports import ReloadOutcome
+
 MOST_CRASH_REPORTS = 10
 """Crash reports that are kept; older ones are deleted."""
+
+
+RELOAD_FILE = "reload.json"
+"""What came of the last reload."""
+
+_log = structlog.get_logger()
 
 
 class StateDirectoryError(Exception):
@@ -99,6 +110,28 @@ class StateDirectory:
         """Have fatal errors of this process (SIGSEGV, SIGABRT, …) written down here."""
         self._crash_report = (self.path / "crash.log").open("w", encoding="utf-8")
         faulthandler.enable(self._crash_report)
+
+    def note_reload(self, outcome: ReloadOutcome, began: float) -> None:
+        """Keep what came of a reload, for whoever asked for it and waits (`sensordrop reload`).
+
+        `began`: on the machine's monotonic clock, which all its processes share.
+        """
+        told = {
+            "pid": os.getpid(),
+            "began": began,
+            "taken": outcome.taken,
+            "waits": outcome.waits,
+            "problems": list(outcome.problems),
+            "changes": outcome.changes,
+            "needs_restart": list(outcome.needs_restart),
+        }
+        fresh = self.path / "reload.new"
+        try:
+            fresh.write_text(json.dumps(told), encoding="utf-8")
+            fresh.replace(self.path / RELOAD_FILE)
+        except OSError as error:
+            _log.warning("reload_not_noted", problem=str(error),
+                         hint="the reload itself is done; who waits for its end is not told")  # fmt: skip
 
     def _kept(self, name: str, value: str) -> str:
         kept = self.path / name

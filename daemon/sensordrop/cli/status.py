@@ -122,4 +122,13 @@ def _remarks(told: dict[str, Any]) -> list[str]:
             )
         if each["reason"]:
             lines.append(f"{name}: {printable(each['reason'])}")
-    return lines + [_breaker_words(each) for each in told["breakers"]]
+    lines += [_breaker_words(each) for each in told["breakers"]]
+    return lines + [_refusal(each, zone) for each in told["configuration"] if each["problem"]]
+
+
+def _refusal(configuration: dict[str, Any], zone: tzinfo) -> str:
+    at = datetime.fromisoformat(configuration["refused_at"]).astimezone(zone)
+    return (
+        f"the configuration was refused at {at:%H:%M}, the one before is in force: "
+        f"{printable(configuration['problem'])}"
+    )

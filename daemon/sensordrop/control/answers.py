@@ -179,6 +179,9 @@ ANSWERS: dict[str, Schema] = {
         station=_maybe(TEXT),
         deliveries=_list(_DELIVERY_STATUS),
         breakers=_list(_BREAKER),
+        configuration=_list(
+            _object(station=TEXT, since=TIME, refused_at=_maybe(TIME), problem=_maybe(TEXT))
+        ),
     ),
     "whoami": _object(name=TEXT, role={"enum": ["viewer", "admin"]}, clients=_maybe(_list(TEXT))),
 }

@@ -17,6 +17,7 @@ from sensordrop.control.told import (
     NO_LIMITS,
     Told,
     breaker_told,
+    configuration_told,
     delivery_told,
     file_told,
     limit_told,
@@ -84,6 +85,11 @@ class Operations:
             "station": self.station,
             "deliveries": [status_told(each, limits) for each in deliveries],
             "breakers": [breaker_told(each) for each in breakers],
+            "configuration": [
+                # What is wrong with it may name other clients' folders.
+                configuration_told(each, whole=clients is None)
+                for each in self.ledger.configurations(self.station)
+            ],
         }
 
     def deliveries(self, principal: Principal) -> Told:

@@ -17,6 +17,7 @@ from sensordrop.core.progress import SessionProgress, seconds_left
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.core.timetable import TimetableError
 from sensordrop.ports import (
+    ConfigurationState,
     DeliveryCounts,
     FileLine,
     OpenBreaker,
@@ -112,6 +113,18 @@ def _progress_told(progress: SessionProgress, limits: Sequence[Limit]) -> Told:
         "bytes_per_second": round(progress.bytes_per_second),
         "seconds_left": None if seconds is None else round(seconds),
         "eta": None if eta is None else eta.isoformat(timespec="seconds"),
+    }
+
+
+def configuration_told(state: ConfigurationState, *, whole: bool) -> Told:
+    """Tell since when a daemon works with its configuration, and what it did not take since."""
+    refused = state.refused_at
+    problem = state.problem if whole or state.problem is None else "ask your administrator"
+    return {
+        "station": state.station,
+        "since": state.since.isoformat(timespec="seconds"),
+        "refused_at": None if refused is None else refused.isoformat(timespec="seconds"),
+        "problem": problem,
     }
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from sensordrop.core.model import DeliveryState, UploadState
 from sensordrop.core.terminal import printable
-from sensordrop.core.vitals import DeliveryVitals, StationVitals
+from sensordrop.core.vitals import ConfigurationInForce, DeliveryVitals, StationVitals
 
 STORED = (UploadState.UPLOADED, UploadState.SKIPPED)
 WANTED = (*STORED, UploadState.PENDING, UploadState.FAILED)
@@ -23,6 +23,7 @@ def status_line(vitals: StationVitals, zone: tzinfo) -> str:
     """
     enabled = [delivery for delivery in vitals.deliveries if delivery.enabled]
     parts = [] if vitals.database_up else ["the ledger does not answer"]
+    parts += _refused(vitals.configuration, zone)
     parts.append(f"{len(enabled)} {'delivery' if len(enabled) == 1 else 'deliveries'}")
     stored, wanted = _files(enabled, STORED), _files(enabled, WANTED)
     parts.append(f"{stored:,}/{wanted:,} files")
@@ -35,6 +36,14 @@ def status_line(vitals: StationVitals, zone: tzinfo) -> str:
     if reasons:
         parts.append(printable(reasons[0])[:LONGEST_REASON])
     return " · ".join(parts)
+
+
+def _refused(configuration: ConfigurationInForce, zone: tzinfo) -> list[str]:
+    """Say that another configuration was not taken: what was meant to change has not changed."""
+    if configuration.last_load_succeeded or configuration.last_load_at is None:
+        return []
+    at = datetime.fromtimestamp(configuration.last_load_at, zone)
+    return [f"configuration refused at {at:%H:%M}, the one before is in force"]
 
 
 def _files(deliveries: list[DeliveryVitals], states: tuple[UploadState, ...]) -> int:

@@ -58,6 +58,10 @@ class ConfigurationInForce:
     digest: str
     loaded_at: float
     last_load_succeeded: bool = True
+    last_load_at: float | None = None
+    """When a configuration was last loaded, or refused, since the start; None: not since then."""
+    problems: tuple[str, ...] = ()
+    """Why the last one was refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

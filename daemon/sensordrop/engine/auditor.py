@@ -22,6 +22,7 @@ from sensordrop.core.verification import CheckMethod, CheckResult, KnownObject, 
 from sensordrop.engine.breakable import breakable
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.roster import Roster
 from sensordrop.ports import AuditStep, Checked, Clock, StopFlag, VerifyLedger
 
 STEP_OBJECTS = 20
@@ -51,7 +52,9 @@ class Auditor:
         """`share_per_day` is above 0; `close_thread` ends the thread's use of the ledger."""
         self._ledger = ledger
         self._clock = clock
-        self._deliveries = {d.delivery_id: d for d in deliveries if d.settings.enabled}
+        self._roster = Roster.of(deliveries)
+        self._deliveries: dict[int, Delivery] = {}
+        """Those in force, and enabled, as the step under way began."""
         self._daemon_id = daemon_id
         self._share_per_day = share_per_day
         self._rest_seconds = rest_seconds
@@ -81,6 +84,7 @@ class Auditor:
 
     def _step(self, stop: StopFlag) -> float:
         """Look at the next objects, and say how long to wait then."""
+        self._deliveries = {d.delivery_id: d for d in self._roster if d.settings.enabled}
         step = self._ledger.audit_step(
             self._daemon_id(),
             [key for key, delivery in self._deliveries.items() if self._may_ask(delivery)],

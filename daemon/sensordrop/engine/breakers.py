@@ -109,6 +109,23 @@ class Breakers:
             if key in self._by_key:
                 self._by_key[key].suspects.pop(upload_id, None)
 
+    def keep(self, deliveries: Iterable[Delivery], *, anew: Iterable[Delivery] = ()) -> None:
+        """Forget the breakers of scopes that none of these deliveries is in.
+
+        `anew`: those that are new or configured anew. What stopped them may be mended: their
+        breakers, if they are open, may be probed at once.
+        """
+        wanted = {key for d in deliveries for key in d.settings.breaker_keys.values()}
+        for key in [key for key in self._by_key if key not in wanted]:
+            self._close(key, self._by_key.pop(key))
+            self._paces.pop(key, None)
+        now = self._clock.monotonic()
+        for key in {key for d in anew for key in d.settings.breaker_keys.values()}:
+            known = self._by_key.get(key)
+            if known is not None and known.breaker.is_open:
+                before, known.breaker = known.breaker, replace(known.breaker, probe_at=now)
+                self._note(key, known, before)
+
     def verdict(self, delivery: Delivery) -> tuple[bool, bool, str | None]:
         """Tell whether files of this delivery may be claimed: (any, one as a probe, reason)."""
         opened = [b for b in self._of(delivery) if b.is_open]

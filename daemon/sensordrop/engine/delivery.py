@@ -54,13 +54,15 @@ class DeliverySettings:
     """How old a listing of the delivery's prefix may be before it is listed again."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Delivery:
     """A delivery's settings with what changes while it runs. Fields are set by one service each
     and read by others; each is a plain value, so reading needs no lock.
     """
 
     settings: DeliverySettings
+    generation: int = 0
+    """How many configurations had come since the start when it was made."""
     device: int | None = None
     """The file system that the root is known to be on; files are only read there."""
     offline_reason: str | None = None
@@ -89,11 +91,20 @@ class Delivery:
     tally: DeliveryTally = field(default_factory=DeliveryTally)
     retried: bool = False
     """Somebody had files of it retried by hand; set by the control desk, taken by the scout."""
+    left: bool = False
+    """It is no longer in force: nothing of it is begun any more."""
+    drained: bool = False
+    """It left, and no attempt of it is under way or waits to be written down."""
 
     @property
     def name(self) -> str:
         """The delivery's name."""
         return self.settings.name
+
+    @property
+    def key(self) -> str:
+        """Tells it from what it was under another configuration: hints and errands go by this."""
+        return f"{self.name}#{self.generation}" if self.generation else self.name
 
     @property
     def delivery_id(self) -> int:
@@ -111,6 +122,18 @@ class AttemptStop:
     def is_set(self) -> bool:
         """Tell whether to break off."""
         return self._delivery.paused_reason is not None or self._abandon.is_set()
+
+
+class ErrandStop:
+    """A stop flag for the errands of one delivery: the daemon ends, or the delivery left."""
+
+    def __init__(self, stop: StopFlag, delivery: Delivery) -> None:
+        self._stop = stop
+        self._delivery = delivery
+
+    def is_set(self) -> bool:
+        """Tell whether to break off."""
+        return self._delivery.left or self._stop.is_set()
 
 
 class Bell:

@@ -29,6 +29,10 @@ class Halts:
         """Take note that a file was stored: what failed before was not everything."""
         self._failed.pop(delivery.delivery_id, None)
 
+    def forget(self, delivery: Delivery) -> None:
+        """Forget what failed: the delivery left, or is configured anew."""
+        self._failed.pop(delivery.delivery_id, None)
+
     def failed(self, delivery: Delivery, upload_id: int, failure: Failure) -> None:
         """Take note that a file failed; where too many did, nothing more of it is begun."""
         files = self._failed.setdefault(delivery.delivery_id, set())

@@ -71,6 +71,10 @@ class LaneThread:
         """Whether the thread still takes work."""
         return self._thread.is_alive()
 
+    def resize(self, most: int) -> None:
+        """Send so many requests at once from now on. Safe from every thread."""
+        self._most = most
+
     def call(self, job: Job) -> None:
         """Have something done in the lane's thread. Safe from every thread."""
         self._jobs.put(job)

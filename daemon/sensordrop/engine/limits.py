@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -19,7 +20,7 @@ STATION = None
 
 
 class Limits:
-    """Puts limits in force. `take_up` belongs to one thread."""
+    """Puts limits in force. Safe from every thread."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Limits:
         """
         self._throttles = throttles
         self._clock = clock
+        self._lock = threading.Lock()
         self._configured = configured
         self._names = names
         self._read = read
@@ -57,6 +59,21 @@ class Limits:
 
     def take_up(self, controls: Sequence[Control]) -> None:
         """Put in force what holds now: these controls, over the configuration."""
+        with self._lock:
+            self._take_up(controls)
+
+    def configure(
+        self,
+        configured: Mapping[int | None, Limit],
+        names: Mapping[int, str],
+        controls: Sequence[Control],
+    ) -> None:
+        """Take up what another configuration says, and put in force what holds now."""
+        with self._lock:
+            self._configured, self._names = configured, names
+            self._take_up(controls)
+
+    def _take_up(self, controls: Sequence[Control]) -> None:
         wanted = {c.delivery_id: c.value for c in controls if c.kind is ControlKind.BANDWIDTH}
         now = self._clock.now()
         limits = {place: self._limit(place, wanted.get(place)) for place in self._configured}

@@ -19,6 +19,7 @@ from sensordrop.core.failure import (
 from sensordrop.engine.breakable import breakable
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.roster import Roster
 from sensordrop.ports import Clock, Ledger, ListedObject, ObjectListing, StopFlag
 
 PROGRESS_OBJECTS = 10_000
@@ -53,21 +54,25 @@ class Lister:
     def __init__(self, *, ledger: Ledger, clock: Clock, deliveries: Sequence[Delivery]) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._deliveries = {d.delivery_id: d for d in deliveries if d.settings.enabled}
+        self._roster = Roster.of(deliveries)
+        self._taken: tuple[Delivery, ...] = ()
+        self._deliveries: dict[int, Delivery] = {}
         self._bell = Bell()
         self._patience = LedgerPatience("lister", clock)
         self._wanted: set[int] = set()
-        self._look_at = dict.fromkeys(self._deliveries, 0.0)
-        self._not_before = dict.fromkeys(self._deliveries, 0.0)
+        self._look_at: dict[int, float] = {}
+        self._not_before: dict[int, float] = {}
         self._runs: dict[int, _Run] = {}
         self._troubled: set[int] = set()
         """Deliveries whose listing failed and has not been complete since: told once."""
+        self._take_up()
 
     def run(self, stop: StopFlag) -> None:
         """List what is due until `stop` is set."""
         wait = 0.0
         while not stop.is_set():
             self._bell.wait(wait)
+            self._take_up()
             try:
                 for delivery in self._deliveries.values():
                     if not stop.is_set() and self._due(delivery):
@@ -89,11 +94,29 @@ class Lister:
         self._wanted.add(delivery_id)
         self._bell.ring()
 
+    def _take_up(self) -> None:
+        """Take up which deliveries are in force; what changed is listed anew, or no more."""
+        if self._roster.now is self._taken:
+            return
+        self._taken = self._roster.now
+        before = self._deliveries
+        self._deliveries = {d.delivery_id: d for d in self._taken if d.settings.enabled}
+        gone = {
+            key for key, delivery in before.items() if self._deliveries.get(key) is not delivery
+        }
+        for key in gone:
+            self._runs.pop(key, None)
+            self._troubled.discard(key)
+        for key in gone | self._deliveries.keys() - before.keys():
+            self._look_at[key] = self._not_before[key] = 0.0
+        self._wanted &= self._deliveries.keys()
+
     def _wait_seconds(self) -> float:
         now = self._clock.monotonic()
         asked_for = (self._wanted | self._runs.keys()) & self._deliveries.keys()
         waiting = [self._not_before[key] for key in asked_for]
-        return max(0.5, min([now + LOOK_SECONDS, *self._look_at.values(), *waiting]) - now)
+        looks = [self._look_at[key] for key in self._deliveries]
+        return max(0.5, min([now + LOOK_SECONDS, *looks, *waiting]) - now)
 
     def _due(self, delivery: Delivery) -> bool:
         key = delivery.delivery_id

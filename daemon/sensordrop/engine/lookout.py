@@ -75,13 +75,21 @@ class Lookout:
         self._looks.close(CLOSE_SECONDS)
 
     def begin(self, filesystems: Mapping[str, str]) -> None:
-        """Take in on which file systems folders were last swept, as the ledger has it."""
+        """Take in on which file systems folders were last swept, by their deliveries' keys."""
         for name, filesystem in filesystems.items():
             self._place(name).filesystem = filesystem
 
+    def forget(self, delivery: Delivery) -> None:
+        """Forget a delivery that left."""
+        self._places.pop(delivery.key, None)
+
+    def under_way(self, delivery: Delivery) -> bool:
+        """Tell whether its folder is being looked at."""
+        return self._looks.under_way(delivery.key)
+
     def look(self, delivery: Delivery) -> None:
         """Begin a look at a folder, unless the last one has not ended yet."""
-        self._looks.start(delivery.name, lambda: self._look(delivery))
+        self._looks.start(delivery.key, lambda: self._look(delivery))
 
     def take(self, deliveries: Mapping[str, Delivery]) -> Iterator[tuple[Delivery, Change]]:
         """Judge the looks that have ended; tell what has changed.
@@ -89,15 +97,17 @@ class Lookout:
         Raises what a look raised that is no trouble of the folder, and LedgerUnavailableError.
         """
         while (ended := self._looks.collect()) is not None:
-            delivery = deliveries[ended.key]
+            delivery = deliveries.get(ended.key)
+            if delivery is None:
+                continue  # it left while its folder was looked at
             for change in self._judge(delivery, ended.outcome()):
                 yield delivery, change
 
     def hung(self, delivery: Delivery) -> bool:
         """Tell whether a folder does not answer; its delivery is offline then. Asked for often."""
-        if self._looks.held_up_seconds(delivery.name) < self._hung_seconds:
+        if self._looks.held_up_seconds(delivery.key) < self._hung_seconds:
             return False
-        self._looks.write_off(delivery.name)
+        self._looks.write_off(delivery.key)
         reason = f"the folder does not answer: {delivery.settings.root}"
         if delivery.offline_reason != reason:
             _log.warning("delivery_offline", delivery=delivery.name, problem=reason,
@@ -108,18 +118,18 @@ class Lookout:
 
     def accept(self, delivery: Delivery) -> None:
         """Take the folder as it is from the next look on, though it is empty: somebody said so."""
-        self._place(delivery.name).accepted = True
+        self._place(delivery.key).accepted = True
 
     def disk(self, delivery: Delivery) -> KnownDisk:
         """Tell what is known of the disk that a folder is on."""
-        place = self._place(delivery.name)
+        place = self._place(delivery.key)
         return KnownDisk(filesystem=place.seen, exchanged=place.exchanged)
 
     def swept(self, delivery: Delivery) -> str | None:
         """Note that the folder was swept whole; give its file system's name if the ledger does not
         have it yet.
         """
-        place = self._place(delivery.name)
+        place = self._place(delivery.key)
         place.accepted = place.exchanged = False
         return None if place.seen in ("", place.filesystem) else place.seen
 
@@ -129,11 +139,11 @@ class Lookout:
     def _look(self, delivery: Delivery) -> RootSeen:
         """Look at one folder and its watch, in a thread that may be held up."""
         source = delivery.settings.source
-        if delivery.offline_reason is None:
-            self._watcher.check(delivery.name)
+        if delivery.offline_reason is None and not delivery.left:
+            self._watcher.check(delivery.key)
         else:
-            self._watcher.unwatch(delivery.name)
-        place, changes, device = self._place(delivery.name), source.mount_changes(), source.device()
+            self._watcher.unwatch(delivery.key)
+        place, changes, device = self._place(delivery.key), source.mount_changes(), source.device()
         doubted = delivery.offline_reason is not None or changes != place.mount_changes
         if device is None or (device == delivery.device and not doubted):
             return RootSeen(device=device)
@@ -150,7 +160,7 @@ class Lookout:
         delivery.hung = False
         if seen.looked_up:
             delivery.slow_folder = delivery.slow_folder or seen.remote
-        place = self._place(delivery.name)
+        place = self._place(delivery.key)
         known = RootKnown(
             device=delivery.device,
             filesystem=place.seen or place.filesystem,

@@ -8,6 +8,7 @@ import structlog
 
 from sensordrop.core.controls import Control, pause_words
 from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.roster import Roster
 
 _log = structlog.get_logger()
 
@@ -17,13 +18,13 @@ class Pauses:
 
     def __init__(self, deliveries: Sequence[Delivery], wake: Sequence[Callable[[], None]]) -> None:
         """All of `wake` are called when a delivery was paused, or no longer is."""
-        self._deliveries = deliveries
+        self._roster = Roster.of(deliveries)
         self._wake = wake
 
     def take_up(self, controls: Sequence[Control]) -> None:
         """Pause what is to be paused, and nothing else."""
         changed = False
-        for delivery in self._deliveries:
+        for delivery in (*self._roster.now, *self._roster.left):
             reason = pause_words(controls, delivery.delivery_id)
             if delivery.halted and reason is not None:
                 delivery.halted = False  # from now on the pause keeps it

@@ -48,12 +48,12 @@ class Preflights:
     def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
         self._clock = clock
         self._wake = wake
-        self._states: dict[int, _State] = {}
+        self._states: dict[str, _State] = {}
         self._ended: queue.SimpleQueue[Checked] = queue.SimpleQueue()
 
     def passed(self, delivery: Delivery) -> bool:
         """Tell whether files may be sent; where a preflight is due, begin it."""
-        state = self._states.setdefault(delivery.delivery_id, _State())
+        state = self._states.setdefault(delivery.key, _State())
         now = self._clock.monotonic()
         due = state.passed_at is None or now - state.passed_at >= AGE_SECONDS
         if due and not state.running and sum(s.running for s in self._states.values()) < AT_ONCE:
@@ -65,14 +65,20 @@ class Preflights:
 
     def forget(self, delivery: Delivery) -> None:
         """Have the destination checked anew before the next file goes to it."""
-        self._states.setdefault(delivery.delivery_id, _State()).passed_at = None
+        self._states.setdefault(delivery.key, _State()).passed_at = None
+
+    def drop(self, delivery: Delivery) -> None:
+        """Forget a delivery that left."""
+        self._states.pop(delivery.key, None)
 
     def collect(self) -> list[Checked]:
         """Give the preflights that have ended, and tell what was not told before."""
         found: list[Checked] = []
         while not self._ended.empty():
             checked = self._ended.get()
-            state = self._states[checked.delivery.delivery_id]
+            state = self._states.get(checked.delivery.key)
+            if state is None:
+                continue  # its delivery left meanwhile
             state.running = False
             bad = any(c.outcome is CheckOutcome.FAILED for c in checked.checks)
             state.passed_at = None if bad else self._clock.monotonic()

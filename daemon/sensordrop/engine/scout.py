@@ -25,11 +25,12 @@ from sensordrop.core.model import (
 from sensordrop.core.session import DeliveryActivity, why_open
 from sensordrop.core.settle import NANOSECONDS
 from sensordrop.core.tally import StationTally
-from sensordrop.engine.delivery import Bell, Delivery
-from sensordrop.engine.errands import Errands
+from sensordrop.engine.delivery import Bell, Delivery, ErrandStop
+from sensordrop.engine.errands import Ended, Errands
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.lookout import HUNG_SECONDS, Change, Lookout
 from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.roster import Roster
 from sensordrop.engine.settling import SettlingFiles
 from sensordrop.engine.sweeper import KnownDisk, SweepResult, sweep
 from sensordrop.ports import (
@@ -129,14 +130,14 @@ class Scout:
         self._wake_uploader = wake_uploader
         self._enrolled_many = enrolled_many
         self._session_news = session_news
-        waits = (tally or StationTally()).settle_seconds
-        self._folders = {
-            d.name: _Folder(
-                delivery=d, settling=SettlingFiles(clock, d.settings.rules.quiet_seconds, waits)
-            )
-            for d in deliveries
-        }
-        self._by_id = {folder.delivery.delivery_id: folder for folder in self._folders.values()}
+        self._waits = (tally or StationTally()).settle_seconds
+        self._roster = Roster.of(deliveries)
+        self._taken: tuple[Delivery, ...] = ()
+        self._folders: dict[str, _Folder] = {}
+        self._by_id: dict[int, _Folder] = {}
+        self._leaving: dict[str, _Folder] = {}
+        """Folders of deliveries that left, until nothing of them is under way."""
+        self._roots_unknown: list[Delivery] = []
         self._patience = LedgerPatience("scout", clock)
         self._lookout = Lookout(
             watcher=watcher,
@@ -148,8 +149,8 @@ class Scout:
         self._sweeps: Errands[SweepResult] = Errands(
             name="sweeper", most=SWEEPERS, wake=bell.ring, close_thread=ledger.close_own
         )
-        self._roots_known = False
         self._upkeep_at = 0.0
+        self._take_up()
 
     def run(self, stop: StopFlag) -> None:
         """Look after the folders until `stop` is set."""
@@ -162,17 +163,19 @@ class Scout:
                 except LedgerUnavailableError as error:
                     self._rest(stop, self._patience.lost(error))
         finally:
-            for name in self._sweeps.close(CLOSE_SECONDS):
-                self._folders[name].delivery.sweeping = False
-                self._folders[name].sweep_at = 0.0
-            for name in self._looks.close(CLOSE_SECONDS):
-                self._want_sweep(self._folders[name], "files were not looked at", 0.0)
+            for key in self._sweeps.close(CLOSE_SECONDS):
+                folder = self._folders.get(key) or self._leaving[key]
+                folder.delivery.sweeping = False
+                folder.sweep_at = 0.0
+            for key in self._looks.close(CLOSE_SECONDS):
+                folder = self._folders.get(key) or self._leaving[key]
+                self._want_sweep(folder, "files were not looked at", 0.0)
             self._lookout.close()
             self._ledger.close_own()
 
     def sweep_soon(self, name: str, why: str) -> None:
         """Ask for a sweep of a delivery. Safe from every thread."""
-        folder = self._folders[name]
+        (folder,) = (f for f in self._folders.values() if f.delivery.name == name)
         folder.sweep_why = why
         folder.sweep_at = 0.0
         self._bell.ring()
@@ -196,10 +199,8 @@ class Scout:
             self._bell.wait(TICK_SECONDS)
 
     def _step(self, stop: StopFlag) -> None:
-        if not self._roots_known:
-            known = self._ledger.known_roots(self._daemon_id(), list(self._by_id))
-            self._lookout.begin({self._by_id[d].delivery.name: fs for d, fs in known.items()})
-            self._roots_known = True
+        self._take_up()
+        self._learn_roots()
         self._take_swept()
         self._take_roots()
         self._take_looked()
@@ -219,15 +220,70 @@ class Scout:
             if upkeep:
                 self._end_session(folder)
         if upkeep:
+            self._see_off()
             self._publish()
+
+    # --- which deliveries there are ---------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """Take up which deliveries are in force, where that changed."""
+        now = self._roster.now
+        if now is self._taken:
+            return
+        before = self._folders
+        folders = {d.key: before.get(d.key) or self._new_folder(d) for d in now}
+        self._leaving |= {key: folder for key, folder in before.items() if key not in folders}
+        self._folders = folders
+        self._by_id = {folder.delivery.delivery_id: folder for folder in folders.values()}
+        self._roots_unknown += [f.delivery for key, f in folders.items() if key not in before]
+        self._taken = now
+
+    def _new_folder(self, delivery: Delivery) -> _Folder:
+        quiet = delivery.settings.rules.quiet_seconds
+        return _Folder(delivery=delivery, settling=SettlingFiles(self._clock, quiet, self._waits))
+
+    def _learn_roots(self) -> None:
+        """Ask the ledger on which file systems folders were last swept."""
+        if not self._roots_unknown:
+            return
+        keys = {delivery.delivery_id: delivery.key for delivery in self._roots_unknown}
+        known = self._ledger.known_roots(self._daemon_id(), list(keys))
+        self._lookout.begin({keys[delivery_id]: fs for delivery_id, fs in known.items()})
+        self._roots_unknown = []
+
+    def _see_off(self) -> None:
+        """Let go of deliveries that left, as soon as nothing of them is under way.
+
+        Their folders are looked at until then: uploads that one holds up must be given up.
+        """
+        for key, folder in list(self._leaving.items()):
+            delivery = folder.delivery
+            errands = (self._sweeps, self._looks)
+            busy = any(kind.under_way(key) for kind in errands) or self._lookout.under_way(delivery)
+            if busy or not delivery.drained:
+                self._look_for_root(folder)
+                continue
+            self._watcher.unwatch(key)
+            self._hints.drain(key)
+            self._lookout.forget(delivery)
+            self._ledger.finish_retired(delivery.delivery_id)
+            self._roster.forget(delivery)
+            del self._leaving[key]
+
+    def _former_sweeps(self, delivery: Delivery) -> bool:
+        """Tell whether a sweep of the same delivery, as it was configured before, is under way."""
+        formers = [folder.delivery for folder in self._leaving.values()]
+        return any(
+            d.delivery_id == delivery.delivery_id and d.sweeping and not d.hung for d in formers
+        )
 
     # --- hints and settling ---------------------------------------------------------------
 
     def _follow_hints(self, folder: _Folder) -> None:
         delivery = folder.delivery
-        if self._looks.under_way(delivery.name) and not delivery.offline_reason:
+        if self._looks.under_way(delivery.key) and not delivery.offline_reason:
             return
-        hints, doubt = self._hints.drain(delivery.name)
+        hints, doubt = self._hints.drain(delivery.key)
         if doubt is not None:
             self._doubt(folder, doubt)
         paths = dict.fromkeys(folder.settling.due(), HintKind.APPEARED) | hints
@@ -237,12 +293,14 @@ class Scout:
             delivery.last_activity = self._clock.monotonic()
         look = delivery.settings.source.look
         self._looks.start(
-            delivery.name, lambda: [(path, kind, _look(look, path)) for path, kind in paths.items()]
+            delivery.key, lambda: [(path, kind, _look(look, path)) for path, kind in paths.items()]
         )
 
     def _take_looked(self) -> None:
         while (ended := self._looks.collect()) is not None:
-            folder = self._folders[ended.key]
+            folder = self._folders.get(ended.key)
+            if folder is None:
+                continue  # its delivery left; if it came back as another, that is swept
             if ended.error is not None:
                 self._want_sweep(folder, "files were not looked at", 0.0)
             settled = [s for looked in ended.outcome() if (s := self._judge(folder, *looked))]
@@ -341,14 +399,15 @@ class Scout:
         self._lookout.look(delivery)
         if self._lookout.hung(delivery):
             folder.watch_wanted = True
-            self._sweeps.write_off(delivery.name)
-            self._looks.write_off(delivery.name)
+            self._sweeps.write_off(delivery.key)
+            self._looks.write_off(delivery.key)
 
     def _take_roots(self) -> None:
         """Notice when a delivery's folder goes away, comes back, or is another one."""
-        deliveries = {name: folder.delivery for name, folder in self._folders.items()}
+        folders = self._leaving | self._folders
+        deliveries = {key: folder.delivery for key, folder in folders.items()}
         for delivery, change in self._lookout.take(deliveries):
-            folder = self._folders[delivery.name]
+            folder = folders[delivery.key]
             folder.watch_wanted = True
             if change is Change.ONLINE:
                 self._want_sweep(folder, "the folder is back", 0.0)
@@ -359,7 +418,7 @@ class Scout:
         """Notice folders that the kernel's limit left unwatched: they are swept more often."""
         problem = folder.watch_error
         if problem is None and folder.watched:
-            problem = self._watcher.problem(folder.delivery.name)
+            problem = self._watcher.problem(folder.delivery.key)
         if problem == folder.watch_problem:
             return
         folder.watch_problem = problem
@@ -378,8 +437,8 @@ class Scout:
         """Note for others whether the folder is watched, where it should be."""
         delivery = folder.delivery
         wanted = folder.watched and delivery.offline_reason is None
-        delivery.watched = self._watcher.watching(delivery.name) if wanted else None
-        age = self._watcher.canary_age_seconds(delivery.name)
+        delivery.watched = self._watcher.watching(delivery.key) if wanted else None
+        age = self._watcher.canary_age_seconds(delivery.key)
         if age is not None:
             delivery.tally.canary_at = self._clock.wall_ns() / NANOSECONDS - age
 
@@ -392,12 +451,12 @@ class Scout:
             self._lookout.accept(delivery)
         if delivery.sweeping or delivery.device is None or delivery.offline_reason:
             return
-        if now < folder.sweep_at:
+        if now < folder.sweep_at or self._former_sweeps(delivery):
             return
         _log.debug("sweep_started", delivery=delivery.name, why=folder.sweep_why)
         disk = self._lookout.disk(delivery)
         if self._sweeps.start(
-            delivery.name,
+            delivery.key,
             lambda: self._sweep(folder, stop, disk, asked, folder.vouched_since_ns),
         ):
             delivery.sweeping = True
@@ -414,15 +473,17 @@ class Scout:
         """Sweep once, in a thread that may be held up."""
         delivery = folder.delivery
         folder.watched = delivery.settings.can_watch()
-        watch = folder.watched and (
-            folder.watch_wanted or not self._watcher.watching(delivery.name)
+        watch = (
+            folder.watched
+            and not delivery.left
+            and (folder.watch_wanted or not self._watcher.watching(delivery.key))
         )
         return sweep(
             delivery,
             ledger=self._ledger,
             clock=self._clock,
             watcher=self._watcher if watch else None,
-            stop=stop,
+            stop=ErrandStop(stop, delivery),
             disk=disk,
             vouched_since_ns=None if watch else vouched_since_ns,
             asked=asked,
@@ -430,7 +491,10 @@ class Scout:
 
     def _take_swept(self) -> None:
         while (ended := self._sweeps.collect()) is not None:
-            folder = self._folders[ended.key]
+            folder = self._folders.get(ended.key)
+            if folder is None:
+                self._left_swept(ended)
+                continue
             folder.delivery.sweeping = False
             folder.sweep_ended = self._clock.monotonic()
             if ended.error is not None:
@@ -440,6 +504,19 @@ class Scout:
                 folder.delivery.session_open = True
                 self._want_sweep(folder, "the last sweep was broken off", SWEEP_GAP_SECONDS)
             self._swept_well(folder, ended.outcome())
+
+    def _left_swept(self, ended: Ended[SweepResult]) -> None:
+        """Take note that the last sweep of a delivery that left has ended. It was broken off, so
+        it says nothing; what it enrolled is for whoever is configured in its place now.
+        """
+        delivery = self._leaving[ended.key].delivery
+        delivery.sweeping = False
+        successor = self._by_id.get(delivery.delivery_id)
+        if successor is not None:
+            successor.delivery.session_open = True
+            self._wake_uploader()
+        if not isinstance(ended.error, LedgerUnavailableError):
+            ended.outcome()
 
     def _swept_well(self, folder: _Folder, result: SweepResult) -> None:
         delivery, summary = folder.delivery, result.summary
@@ -460,7 +537,7 @@ class Scout:
         ):
             interval = min(interval, max(polling, 10 * result.seconds))
         whole_watch = folder.watched and not folder.watch_error and not folder.watch_problem
-        vouches = whole_watch and summary.complete and self._watcher.watching(delivery.name)
+        vouches = whole_watch and summary.complete and self._watcher.watching(delivery.key)
         folder.vouched_since_ns = result.began_ns if vouches else None
         self._want_sweep(folder, TIMER, interval)
         if result.unsettled_left:
@@ -491,7 +568,7 @@ class Scout:
         folder.held = result.held
         if (filesystem := self._lookout.swept(delivery)) is not None:
             self._ledger.remember_root(self._daemon_id(), delivery.delivery_id, filesystem)
-            self._lookout.begin({delivery.name: filesystem})
+            self._lookout.begin({delivery.key: filesystem})
         if result.asked is not None:
             self._ledger.end_control(result.asked, "sensordropd")
             folder.rescans_done = result.asked.set_at
@@ -530,8 +607,7 @@ class Scout:
             return
         activity = DeliveryActivity(
             settling=len(folder.settling),
-            hints_waiting=self._hints.waiting(delivery.name)
-            or self._looks.under_way(delivery.name),
+            hints_waiting=self._hints.waiting(delivery.key) or self._looks.under_way(delivery.key),
             sweeping=delivery.sweeping,
             sweep_wanted=folder.sweep_at <= now,
             last_sweep_complete=folder.sweep_complete and delivery.offline_reason is None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -47,8 +47,17 @@ class Route:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Ways:
+    """Who is told what, and who sends it. Replaced as a whole."""
+
+    routes: Mapping[tuple[int, LetterKind], Route]
+    notifiers: Mapping[tuple[int, LetterKind], Notifier]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Sent:
     letter: Letter
+    route: Route
     answer: Answer | None
     took_seconds: float
 
@@ -68,8 +77,7 @@ class Sender:
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._notifier = notifier
-        self._routes = {(route.delivery_id, route.kind): route for route in routes}
+        self._ways = _ways(routes, notifier)
         self._daemon_id = daemon_id
         self._dice = dice
         self._bell = Bell()
@@ -97,15 +105,32 @@ class Sender:
                 wait = self._patience.lost(error)
         self._end()
 
+    def take_up(
+        self, routes: Sequence[Route], notifier: Notifier, in_force: Collection[int]
+    ) -> None:
+        """Tell these from now on. Safe from every thread.
+
+        Deliveries that are not `in_force` keep theirs: the last session of one that goes elsewhere
+        now is told where it would have been.
+        """
+        new = _ways(routes, notifier)
+        old = {key for key in self._ways.routes if key[0] not in in_force}
+        self._ways = _Ways(
+            routes={**{key: self._ways.routes[key] for key in old}, **new.routes},
+            notifiers={**{key: self._ways.notifiers[key] for key in old}, **new.notifiers},
+        )
+        self._bell.ring()
+
     def wake(self) -> None:
         """Look at the outbox, and at `stop`, now. Safe from every thread."""
         self._bell.ring()
 
     def _lease(self) -> None:
         """Have sent what is due, as much as may be at once."""
-        wanted = [(r.delivery_id, r.kind, r.digest) for r in self._routes.values()]
-        longest = max(route.timeout_seconds for route in self._routes.values())
-        while len(self._busy) < MOST_AT_ONCE:
+        ways = self._ways
+        wanted = [(r.delivery_id, r.kind, r.digest) for r in ways.routes.values()]
+        longest = max((route.timeout_seconds for route in ways.routes.values()), default=0.0)
+        while wanted and len(self._busy) < MOST_AT_ONCE:
             letter = self._ledger.lease_letter(
                 self._daemon_id(),
                 wanted,
@@ -114,17 +139,21 @@ class Sender:
             )
             if letter is None:
                 return
+            key = letter.delivery_id, letter.kind
             thread = threading.Thread(
-                target=self._send, args=(letter,), name="sender-letter", daemon=True
+                target=self._send,
+                args=(letter, ways.routes[key], ways.notifiers[key]),
+                name="sender-letter",
+                daemon=True,
             )
             self._busy[letter.endpoint_digest] = thread
             thread.start()
 
-    def _send(self, letter: Letter) -> None:
+    def _send(self, letter: Letter, route: Route, notifier: Notifier) -> None:
         began = self._clock.monotonic()
         answer: Answer | None
         try:
-            answer = self._notifier.send(letter, self._stopped)
+            answer = notifier.send(letter, self._stopped)
         except Exception as error:  # noqa: BLE001 — it is told, and counts as an attempt
             # Our own mistake with this letter must not keep others from being told, nor end the
             # daemon.
@@ -134,7 +163,7 @@ class Sender:
                 hint="this is a mistake of ours: the journal has its trace",
             )
         took = self._clock.monotonic() - began
-        self._sent.put(_Sent(letter=letter, answer=answer, took_seconds=took))
+        self._sent.put(_Sent(letter=letter, route=route, answer=answer, took_seconds=took))
         self._bell.ring()
 
     def _write_down(self) -> None:
@@ -154,8 +183,7 @@ class Sender:
             self._busy.pop(sent.letter.endpoint_digest, None)
 
     def _note(self, sent: _Sent, answer: Answer) -> None:
-        letter = sent.letter
-        route = self._routes[letter.delivery_id, letter.kind]
+        letter, route = sent.letter, sent.route
         plan = plan_letter(
             answer,
             attempts=letter.attempts,
@@ -177,6 +205,11 @@ class Sender:
             _log.warning("answers_not_written", problem=str(error),
                          hint="they are sent again, under the same idempotency keys")  # fmt: skip
         self._ledger.close_own()
+
+
+def _ways(routes: Sequence[Route], notifier: Notifier) -> _Ways:
+    by_key = {(route.delivery_id, route.kind): route for route in routes}
+    return _Ways(routes=by_key, notifiers=dict.fromkeys(by_key, notifier))
 
 
 def _tell(letter: Letter, route: Route, answer: Answer, plan: LetterPlan) -> None:

@@ -86,7 +86,7 @@ def sweep(
     watch_problem = None
     if watcher is not None:
         try:
-            watcher.watch(delivery.name, settings.root)
+            watcher.watch(delivery.key, settings.root)
         except OSError as error:
             watch_problem = f"the folder can't be watched: {error.strerror or error}"
     started_at = ledger.begin_sweep()

@@ -12,6 +12,7 @@ import structlog
 from sensordrop.core.failure import FailureError, LedgerUnavailableError
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
+from sensordrop.engine.roster import Roster
 from sensordrop.ports import Clock, Ledger, StopFlag
 
 LOOK_SECONDS = 600.0
@@ -34,7 +35,7 @@ class Tidier:
         kept_seconds: float = KEPT_SECONDS,
     ) -> None:
         self._ledger = ledger
-        self._deliveries = {d.delivery_id: d for d in deliveries if d.settings.enabled}
+        self._roster = Roster.of(deliveries)
         self._kept_seconds = kept_seconds
         self._bell = Bell()
         self._patience = LedgerPatience("tidier", clock)
@@ -57,11 +58,12 @@ class Tidier:
 
     def discard_stale(self, stop: StopFlag) -> None:
         """Throw away what is stale now. Raises LedgerUnavailableError."""
-        stale = self._ledger.stale_uploads(list(self._deliveries), kept_seconds=self._kept_seconds)
+        deliveries = {d.delivery_id: d for d in self._roster if d.settings.enabled}
+        stale = self._ledger.stale_uploads(list(deliveries), kept_seconds=self._kept_seconds)
         for each in stale:
             if stop.is_set():
                 return
-            delivery = self._deliveries[each.delivery_id]
+            delivery = deliveries[each.delivery_id]
             if delivery.blocked_reason is not None:
                 continue  # the store has trouble already; the next round asks again
             upload = each.upload

@@ -53,6 +53,10 @@ class _Lanes:
         """See `ports.Sender`."""
         return self._lanes[next(self._turn) % len(self._lanes)].flight(stop)
 
+    def resize(self, most: int) -> None:
+        for lane in self._lanes:
+            lane.resize(max(1, most // LARGE_LANES))
+
     def begin(self) -> None:
         for lane in self._lanes:
             lane.begin()
@@ -116,6 +120,14 @@ class TransferPool:
     def write_off(self, delivery: Delivery) -> list[Claim]:
         """Give up the workers that a delivery's folder holds up."""
         return self._workers.write_off(delivery)
+
+    def resize(self, size: int) -> None:
+        """Work on so many claims at once from now on. What is at work is not broken off."""
+        self._turnstile.resize(size)
+        self._small.resize(size)
+        self._large.resize(size)
+        self._workers.resize(size)
+        self.backlog = size
 
     def _set_going(self, claim: Claim, delivery: Delivery) -> None:
         slow = claim.listed or claim.fingerprint.size_bytes > LANE_BYTES

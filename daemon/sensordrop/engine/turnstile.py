@@ -21,6 +21,11 @@ class Turnstile:
         self._inside: Counter[int] = Counter()
         self._waiting: deque[Job] = deque()
 
+    def resize(self, most: int) -> None:
+        """Let so many through in total from now on."""
+        with self._lock:
+            self._most = most
+
     def enter(self, claim: Claim, delivery: Delivery) -> bool:
         """Let a claim through, or keep it waiting."""
         with self._lock:

@@ -35,6 +35,7 @@ from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.halts import Halts
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.preflights import Preflights
+from sensordrop.engine.roster import Roster
 from sensordrop.engine.telling import tell
 from sensordrop.engine.workers import Done, Pool, WorkerPool
 from sensordrop.ports import Clock, Commit, Ledger, StopFlag, Trail
@@ -81,10 +82,11 @@ class Uploader:
         self._dice = dice
         self._tally = tally or StationTally()
         self._file_gone = file_gone
-        active = [d for d in deliveries if d.settings.enabled]
-        self._deliveries = sorted(active, key=lambda d: (-d.settings.priority, d.name))
-        self._by_id = {d.delivery_id: d for d in active}
-        self._most_running = max((d.settings.max_workers for d in active), default=1)
+        self._roster = Roster.of(deliveries)
+        self._taken = self._roster.now
+        self._deliveries = _by_priority(self._taken)
+        self._by_id = {d.delivery_id: d for d in self._deliveries}
+        self._most_running = _most_workers(self._deliveries)
         self._abandon = threading.Event()
         self._pool = make_pool(self._most_running, self._abandon)
         self._breakers = Breakers(clock, dice)
@@ -93,8 +95,10 @@ class Uploader:
         self._trail = trail
         self._probed: int | None = None
         self._patience = LedgerPatience("uploader", clock)
-        self._ready: dict[int, deque[Claim]] = {d.delivery_id: deque() for d in active}
-        self._running: dict[int, dict[tuple[int, int], Claim]] = {d.delivery_id: {} for d in active}
+        self._ready: dict[int, deque[Claim]] = {key: deque() for key in self._by_id}
+        self._running: dict[int, dict[tuple[int, int], Claim]] = {key: {} for key in self._by_id}
+        self._leaving: dict[Delivery, set[tuple[int, int]]] = {}
+        """Deliveries that left, with their claims that are in work still."""
         self._commits: list[Commit] = []
         self._commits_since = 0.0
         self._wall = clock.now()
@@ -126,10 +130,10 @@ class Uploader:
 
     def running(self, delivery_id: int) -> int:
         """Tell how many files of a delivery are being uploaded. Safe from every thread."""
-        running = self._running.get(delivery_id)
-        if running is None:
+        running, delivery = self._running.get(delivery_id), self._by_id.get(delivery_id)
+        if running is None or delivery is None:
             return 0
-        return min(len(running), self._by_id[delivery_id].settings.max_workers)
+        return min(len(running), delivery.settings.max_workers)
 
     def open_breakers(self, delivery: Delivery) -> frozenset[FailureScope]:
         """Tell in which scopes a delivery's breakers are open. Safe from every thread."""
@@ -137,10 +141,12 @@ class Uploader:
 
     def _step(self) -> None:
         self._absorb(self._pool.collect(self._wait_seconds()))
+        self._take_up()
         self._take_preflights()
         self._publish()
         if self._commits and self._commit_is_due():
             self._write_down()
+        self._see_off()
         self._release_unheld()
         self._poll()
         if self._drain_for_suspects:
@@ -172,9 +178,60 @@ class Uploader:
             *(c for ready in self._ready.values() for c in ready),
             *(c.claim for c in self._commits),
         ]
-        if self._ledger.release_unheld(self._daemon_id(), list(self._by_id), held):
+        if self._ledger.release_unheld(self._daemon_id(), list(self._running), held):
             self._poll_at = 0.0
         self._claims_unknown = False
+
+    # --- which deliveries there are ---------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """Take up which deliveries are in force, where that changed.
+
+        What is in work of those that left goes on as it is; what is not begun is given back.
+        """
+        if self._roster.now is self._taken:
+            return
+        self._taken = self._roster.now
+        for delivery in self._roster.left:
+            if delivery not in self._leaving and not delivery.drained:
+                self._leave(delivery)
+        before = set(self._deliveries)
+        self._deliveries = _by_priority(self._taken)
+        for delivery in self._deliveries:
+            self._ready.setdefault(delivery.delivery_id, deque())
+            self._running.setdefault(delivery.delivery_id, {})
+        self._by_id = {d.delivery_id: d for d in self._deliveries}
+        self._most_running = _most_workers(self._deliveries)
+        self._pool.resize(self._most_running)
+        self._keep_breakers([d for d in self._deliveries if d not in before])
+        self._poll_at = 0.0
+
+    def _leave(self, delivery: Delivery) -> None:
+        self._give_back_ready(delivery)
+        self._preflights.drop(delivery)
+        self._halts.forget(delivery)
+        key = delivery.delivery_id
+        self._look_at.pop(key, None)
+        formers = {claim for claims in self._leaving.values() for claim in claims}
+        self._leaving[delivery] = set(self._running.get(key, ())) - formers
+
+    def _see_off(self) -> None:
+        """Tell of deliveries that left when nothing of them is in work, or waits to be written down."""
+        unwritten = {commit.claim.delivery_id for commit in self._commits}
+        for delivery, claims in list(self._leaving.items()):
+            key = delivery.delivery_id
+            if claims or key in unwritten:
+                self._give_back_held_up(delivery)
+                continue
+            delivery.drained = True
+            del self._leaving[delivery]
+            self._keep_breakers()
+            if key not in self._by_id and not self._running.get(key):
+                self._ready.pop(key, None)
+                self._running.pop(key, None)
+
+    def _keep_breakers(self, anew: Sequence[Delivery] = ()) -> None:
+        self._breakers.keep([*self._deliveries, *self._leaving], anew=anew)
 
     # --- claiming -------------------------------------------------------------------------
 
@@ -329,6 +386,8 @@ class Uploader:
         """Take a claim out of those in work; tell whether it was among them still."""
         if self._trail is not None:
             self._trail.end(claim.upload_id)
+        for claims in self._leaving.values():
+            claims.discard(_key(claim))
         return self._running[claim.delivery_id].pop(_key(claim), None) is not None
 
     # --- outcomes -------------------------------------------------------------------------
@@ -477,6 +536,16 @@ class Uploader:
                 hint="the next start finds these files stored and writes that down",
             )
         self._ledger.close_own()
+
+
+def _by_priority(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Give those that are worked on, in the order in which they are served."""
+    active = [delivery for delivery in deliveries if delivery.settings.enabled]
+    return sorted(active, key=lambda d: (-d.settings.priority, d.name))
+
+
+def _most_workers(deliveries: Sequence[Delivery]) -> int:
+    return max((d.settings.max_workers for d in deliveries), default=1)
 
 
 def _may_be_read(delivery: Delivery) -> bool:

@@ -57,6 +57,10 @@ class Pool(Protocol):
         """
         ...
 
+    def resize(self, size: int) -> None:
+        """Work on so many claims at once from now on. What is at work is not broken off."""
+        ...
+
     @property
     def backlog(self) -> int:
         """How many claims it takes beyond those that it works on, so that it never runs dry."""
@@ -136,6 +140,15 @@ class WorkerPool:
             self._begin_thread()
             self._ended(delivery)
         return [job.claim for job in held_up]
+
+    def resize(self, size: int) -> None:
+        """Have more threads where there are fewer than so many; idle ones cost nothing and stay."""
+        with self._lock:
+            more = max(0, size - self._size)
+            self._size += more
+            self._left += more
+        for _ in range(more):
+            self._begin_thread()
 
     @property
     def backlog(self) -> int:

@@ -140,15 +140,59 @@ WHERE id = %(delivery_id)s;
 UPDATE deliveries SET retired_at = now() WHERE id = %(delivery_id)s;
 
 -- name: retire_pending
--- What a retired delivery had not stored yet goes on the books of its successor instead.
+-- What a retired delivery had not stored yet goes on the books of its successor instead; what the
+-- daemon that is named has in work may end where it began.
 WITH dropped AS (
-    DELETE FROM upload_queue WHERE delivery_id = %(delivery_id)s RETURNING upload_id, claim_number
+    DELETE FROM upload_queue
+    WHERE delivery_id = %(delivery_id)s
+      AND (%(working)s::bigint IS NULL OR claimed_by IS DISTINCT FROM %(working)s)
+    RETURNING upload_id, claim_number
 )
 UPDATE file_uploads AS f
 SET state = 'superseded', superseded_from = 'pending', is_current = false, finished_at = now(),
     claim_number = d.claim_number, reason = 'the delivery was pointed elsewhere'
 FROM dropped AS d
 WHERE f.id = d.upload_id;
+
+-- name: retired_delivery
+-- Holds a delivery that was pointed elsewhere, so that its end is written once.
+SELECT id FROM deliveries WHERE id = %(delivery_id)s AND retired_at IS NOT NULL FOR UPDATE;
+
+-- name: retired_at_work
+-- Finds deliveries that were pointed elsewhere while files of theirs were in work, where no daemon
+-- works on those any more.
+SELECT d.id FROM deliveries AS d
+JOIN sync_sessions AS s ON s.delivery_id = d.id AND s.state <> 'ended'
+WHERE d.retired_at IS NOT NULL AND (d.shared OR d.station_id = %(station_id)s)
+  AND NOT EXISTS (SELECT 1 FROM upload_queue AS q
+                  WHERE q.delivery_id = d.id AND q.claimed_by IS NOT NULL)
+FOR UPDATE OF d;
+
+-- name: station_of_daemon
+-- Finds the station that a program works for.
+SELECT station_id FROM daemons WHERE id = %(daemon_id)s;
+
+-- name: configuration_taken
+-- Notes that a program took a configuration up while it ran.
+UPDATE daemons
+SET configured_at = now(), refused_at = NULL, refused_problem = NULL
+WHERE id = %(daemon_id)s;
+
+-- name: configuration_refused
+-- Notes that a program was given a configuration that it can't use, and works on with the one before.
+UPDATE daemons
+SET refused_at = now(), refused_problem = %(problem)s
+WHERE id = %(daemon_id)s;
+
+-- name: configurations_of
+-- Tells since when the running daemons of a station work with their configuration, and what kept
+-- them from taking another one.
+SELECT s.name AS station, b.configured_at, b.refused_at, b.refused_problem
+FROM daemons AS b JOIN stations AS s ON s.id = b.station_id
+WHERE b.ended_at IS NULL AND b.origin = 'daemon'
+  AND b.heartbeat_at > now() - interval '60 seconds'
+  AND (%(station)s::text IS NULL OR s.name = %(station)s)
+ORDER BY s.name, b.id;
 
 -- name: forget_ignored
 -- The rules of a delivery changed: its ignored entries are judged anew by the next sweep.

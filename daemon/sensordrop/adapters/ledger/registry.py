@@ -15,7 +15,7 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.outbox import bind_endpoints, tell_session_ended
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.ports import DeliveryBinding, Registration
+from sensordrop.ports import ConfigurationState, DeliveryBinding, Registration
 
 SUSPECT_CRASHES = 2
 """After this many crashes in which a file was in work it is claimed alone."""
@@ -50,6 +50,9 @@ class Registry:
             cursor.execute(query("predecessors"), {"instance": str(instance)})
             predecessors = [row[0] for row in cursor.fetchall()]
             taken_back = _take_back(cursor, predecessors, charge=int(crashed), in_work=in_work)
+            cursor.execute(query("retired_at_work"), {"station_id": station_id})
+            for (delivery_id,) in cursor.fetchall():
+                _end_work(cursor, delivery_id)  # a reload had left it to daemons that died
             daemon_id = _one(
                 cursor,
                 "insert_daemon",
@@ -76,6 +79,58 @@ class Registry:
             daemon_id=daemon_id, delivery_ids=deliveries, claims_taken_back=taken_back
         )
 
+    def rebind(
+        self,
+        *,
+        daemon_id: int,
+        bindings: Sequence[DeliveryBinding],
+        daemon_configuration: dict[str, object],
+    ) -> dict[str, int]:
+        """Write down what this program is configured to from now on; see `ports.Ledger.rebind`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("hold_registrations"))
+            station_id = _one(cursor, "station_of_daemon", daemon_id=daemon_id)
+            deliveries = {
+                binding.name: self._bind(cursor, station_id, binding, working=daemon_id)
+                for binding in bindings
+            }
+            cursor.execute(
+                query("note_deliveries"),
+                {"daemon_id": daemon_id, "delivery_ids": list(deliveries.values())},
+            )
+            cursor.execute(
+                query("disable_missing_deliveries"),
+                {"station_id": station_id, "delivery_ids": list(deliveries.values())},
+            )
+            _remember(cursor, station_id, None, daemon_configuration)
+            cursor.execute(query("configuration_taken"), {"daemon_id": daemon_id})
+        return deliveries
+
+    def refuse_configuration(self, daemon_id: int, problem: str) -> None:
+        """Write down that another configuration was not taken; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("configuration_refused"), {"daemon_id": daemon_id, "problem": problem}
+            )
+
+    def configurations(self, station: str | None) -> list[ConfigurationState]:
+        """Tell how the living daemons of a station (None: of all) stand to their configuration."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("configurations_of"), {"station": station})
+            return [
+                ConfigurationState(
+                    station=name, since=since, refused_at=refused_at, problem=problem
+                )
+                for name, since, refused_at, problem in cursor.fetchall()
+            ]
+
+    def finish_retired(self, delivery_id: int) -> None:
+        """End what a retired delivery had left under way; see `ports.Ledger.finish_retired`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("retired_delivery"), {"delivery_id": delivery_id})
+            if cursor.fetchone() is not None:
+                _end_work(cursor, delivery_id)
+
     def heartbeat(self, daemon_id: int) -> bool:
         """Say that this program is alive; see `ports.Ledger.heartbeat`."""
         with self._connections.transaction() as cursor:
@@ -94,7 +149,15 @@ class Registry:
         with self._connections.transaction() as cursor:
             _take_back(cursor, [daemon_id], charge=0)
 
-    def _bind(self, cursor: Cursor, station_id: int, binding: DeliveryBinding) -> int:
+    def _bind(
+        self,
+        cursor: Cursor,
+        station_id: int,
+        binding: DeliveryBinding,
+        *,
+        working: int | None = None,
+    ) -> int:
+        """Give the row of a delivery. `working`: the daemon that may have files of it in work."""
         client_id = _one(cursor, "upsert_client", client=binding.client)
         project_id = _one(cursor, "upsert_project", client_id=client_id, project=binding.project)
         cycle_id = _one(cursor, "upsert_cycle", project_id=project_id, cycle=binding.cycle)
@@ -130,13 +193,13 @@ class Registry:
                 cursor.execute(query("forget_ignored"), {"delivery_id": delivery_id})
         else:
             if row is not None:
-                _retire(cursor, row[0])
+                _retire(cursor, row[0], working)
             if binding.shared:
                 # It was this station's own until now. The other way round the row stays: it may
                 # be shared by other stations still.
                 cursor.execute(query("current_delivery"), {**settings, "shared": False})
                 if own := cursor.fetchone():
-                    _retire(cursor, own[0])
+                    _retire(cursor, own[0], working)
                     row = row or own
             delivery_id = _one(cursor, "insert_delivery", **settings)
             if row is not None:
@@ -150,10 +213,21 @@ class Registry:
         return delivery_id
 
 
-def _retire(cursor: Cursor, delivery_id: int) -> None:
-    """End a delivery's row: its waiting files and its session end with it."""
-    cursor.execute(query("retire_pending"), {"delivery_id": delivery_id})
+def _retire(cursor: Cursor, delivery_id: int, working: int | None) -> None:
+    """End a delivery's row: its waiting files and its session end with it.
+
+    What `working`, the daemon, has in work goes on to its end there; it calls `finish_retired`.
+    """
     cursor.execute(query("retire_delivery"), {"delivery_id": delivery_id})
+    if working is None:
+        _end_work(cursor, delivery_id)
+        return
+    cursor.execute(query("retire_pending"), {"delivery_id": delivery_id, "working": working})
+
+
+def _end_work(cursor: Cursor, delivery_id: int) -> None:
+    """End what a retired delivery still had to do, and its session."""
+    cursor.execute(query("retire_pending"), {"delivery_id": delivery_id, "working": None})
     cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
     if running := cursor.fetchone():
         cursor.execute(query("finish_session"), {"session_id": running[0]})
