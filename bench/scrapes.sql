@@ -27,7 +27,7 @@ JOIN (SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM sensors) AS s
 -- What waits; a hundredth of it for a retry.
 INSERT INTO upload_queue (upload_id, delivery_id, next_at)
 SELECT id, delivery_id,
-    CASE WHEN id %% 100 = 9 THEN now() + interval '1 hour' ELSE '-infinity' END
+    CASE WHEN id %% 100 = 9 THEN now() + interval '1 hour' ELSE 'epoch' END
 FROM file_uploads WHERE state = 'pending'
 ----
 -- The counts, as the triggers would have kept them.

@@ -63,7 +63,7 @@ WHERE d.id BETWEEN %(first)s AND %(last)s
 INSERT INTO upload_queue (upload_id, delivery_id, next_at, claimed_by, claim_number)
 SELECT f.id, f.delivery_id,
        CASE WHEN f.place <= 32 THEN 'infinity'::timestamptz
-            WHEN f.place %% 10 = 0 THEN now() + interval '1 hour' ELSE '-infinity' END,
+            WHEN f.place %% 10 = 0 THEN now() + interval '1 hour' ELSE 'epoch' END,
        CASE WHEN f.place <= 32 THEN 1 END, 1
 FROM (SELECT id, delivery_id, row_number() OVER (PARTITION BY delivery_id ORDER BY id) AS place
       FROM file_uploads WHERE state = 'pending') AS f;

@@ -290,14 +290,15 @@ CREATE UNIQUE INDEX file_uploads_current ON file_uploads (delivery_id, path_dige
 -- Recounts a session when it ends, and lists its files.
 CREATE INDEX file_uploads_of_session ON file_uploads (session_id);
 
--- Files that are ready, waiting or being uploaded. Narrow, because it is what churns. A claimed
+-- Files that are ready, waiting or being uploaded. Narrow, because it is what churns. What is ready
+-- has the epoch as its next_at; what somebody wants before all others, minus infinity. A claimed
 -- row's next_at is infinity, so it is out of the way of the next claim; that of a file which is
 -- missing, until somebody confirms that it is gone, is the year 9999. claim_number only rises: an
 -- outcome is written only under the number it was claimed with.
 CREATE TABLE upload_queue (
     upload_id     bigint PRIMARY KEY,
     delivery_id   bigint NOT NULL,
-    next_at       timestamptz NOT NULL DEFAULT '-infinity',
+    next_at       timestamptz NOT NULL DEFAULT 'epoch',
     claimed_by    bigint,
     claim_number  bigint NOT NULL DEFAULT 0,
     attempts      integer NOT NULL DEFAULT 0,

@@ -31,6 +31,9 @@ CROSS JOIN LATERAL (
         SELECT f.enrolled_at AS oldest_pending_at
         FROM (
             (SELECT upload_id FROM upload_queue
+             WHERE delivery_id = d.id AND next_at = 'epoch' ORDER BY upload_id LIMIT 1)
+            UNION ALL
+            (SELECT upload_id FROM upload_queue
              WHERE delivery_id = d.id AND next_at = '-infinity' ORDER BY upload_id LIMIT 1)
             UNION ALL
             (SELECT upload_id FROM upload_queue
@@ -38,7 +41,7 @@ CROSS JOIN LATERAL (
             UNION ALL
             (SELECT min(upload_id) FROM (
                 SELECT upload_id FROM upload_queue
-                WHERE delivery_id = d.id AND next_at > '-infinity' AND next_at < 'infinity'
+                WHERE delivery_id = d.id AND next_at > 'epoch' AND next_at < 'infinity'
                 ORDER BY next_at LIMIT 10000) AS retried)
         ) AS q
         JOIN file_uploads AS f ON f.id = q.upload_id

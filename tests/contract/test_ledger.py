@@ -623,7 +623,7 @@ def test_due_times_tell_ready_waiting_and_claimed_apart(ledger):
     )
     ledger.commit(place.daemon_id, [Commit(claim=claim, action=later)], NOW)
     due = ledger.due_in_seconds(list(ids.values()))
-    assert due[ids["north"]] == float("-inf")
+    assert due[ids["north"]] < 0
     assert 90 < due[ids["south"]] <= 100
     assert ids["west"] not in due
     ledger.claim(place.daemon_id, ids["north"], 1)

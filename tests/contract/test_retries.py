@@ -122,6 +122,43 @@ def test_files_that_wait_are_due_at_once_only_with_now(ledger):
     assert ledger.retry(order(delivery, at_once=True)).hurried == 0, "it is in work"
 
 
+def test_what_is_wanted_now_goes_before_files_that_were_never_tried(ledger):
+    place = register(ledger)
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/failed"), row(b"S/waits"), row(b"S/retried"))
+    failed, waits, retried = ledger.claim(place.daemon_id, delivery, 3)
+    later = Retry(failure=REFUSED, until=NOW.replace(year=NOW.year + 1))
+    actions = [(failed, Quarantine(failure=REFUSED)), (waits, later), (retried, later)]
+    commits = [Commit(claim=claim, action=action) for claim, action in actions]
+    ledger.commit(place.daemon_id, commits, NOW)
+    kept = [row(path) for path in (b"S/failed", b"S/waits", b"S/retried")]
+    sweep(ledger, delivery, *kept, *(row(b"S/%03d" % n) for n in range(40)))
+
+    def next_one() -> bytes:
+        (claim,) = ledger.claim(place.daemon_id, delivery, 1)
+        return bytes(claim.path)
+
+    assert next_one() == b"S/000", "in the order of enrolment"
+    assert ledger.retry(order(delivery, paths=[b"S/failed"])).retried == 1
+    assert next_one() == b"S/001", "without --now it waits for its turn"
+    wanted = [b"S/030", b"S/waits"]
+    assert ledger.retry(order(delivery, paths=wanted, at_once=True)).hurried == 2
+    assert {next_one(), next_one()} == set(wanted), "wanted now: before all that are ready"
+    assert next_one() == b"S/002"
+
+
+def test_what_failed_in_a_former_session_goes_first_too_where_it_is_wanted_now(ledger):
+    place = register(ledger)
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/old"))
+    fail(ledger, place, delivery)
+    assert ledger.finish_session(delivery) is not None
+    sweep(ledger, delivery, row(b"S/old"), *(row(b"S/%03d" % n) for n in range(40)))
+    assert ledger.retry(order(delivery, at_once=True)).retried == 1
+    (claim,) = ledger.claim(place.daemon_id, delivery, 1)
+    assert claim.path == b"S/old", "though its successor came last on the books"
+
+
 def test_a_page_of_a_long_list_reads_little_more_than_it_gives(ledger, database):
     place = register(ledger)
     delivery = place.delivery_ids["north"]

@@ -355,7 +355,7 @@ def test_a_delivery_is_stalled_when_its_files_wait_and_nobody_or_nothing_works(l
     assert stalled(database)["zeta-c1"]["last_success_at"] is not None
 
 
-@pytest.mark.parametrize("waits", ["-infinity", "infinity", "2020-01-01"])
+@pytest.mark.parametrize("waits", ["epoch", "-infinity", "infinity", "2020-01-01"])
 def test_the_oldest_waiting_file_is_found_however_it_waits(ledger, database, waits):
     delivery = register(ledger, binding()).delivery_ids["north"]
     sweep(ledger, delivery, *card(1))

@@ -46,7 +46,8 @@ class _Where:
 @click.option(
     "--now",
     is_flag=True,
-    help="Without the wait before the next try; also files that wait for one.",
+    help="Before all other files, and without the wait before the next try; also files that "
+    "wait for one.",
 )
 @click.option("--reason", default="", help="Why, for those who look later.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -56,7 +56,7 @@ SELECT id FROM daemons WHERE id = %(daemon_id)s AND ended_at IS NULL FOR SHARE;
 -- Frees what ended programs had claimed. Their files are innocent unless a crash was shown, and
 -- then those that were not in work.
 UPDATE upload_queue
-SET claimed_by = NULL, next_at = '-infinity',
+SET claimed_by = NULL, next_at = 'epoch',
     crashes = crashes + CASE WHEN %(in_work)s::bigint[] IS NULL
                                   OR upload_id = ANY(%(in_work)s::bigint[])
                              THEN %(charge)s ELSE 0 END
@@ -500,7 +500,7 @@ SELECT id, %(delivery_id)s, claim_number FROM back;
 -- is claimed is left alone: its attempt sees the change itself.
 WITH waiting AS (
     UPDATE upload_queue AS q
-    SET next_at = '-infinity', attempts = 0
+    SET next_at = 'epoch', attempts = 0
     FROM work AS w
     WHERE w.verdict = 'different' AND w.reason IS NULL AND NOT w.unsettled
       AND w.n BETWEEN %(first)s AND %(last)s
@@ -523,7 +523,7 @@ WHERE w.reason IS NULL AND NOT w.unsettled
 -- name: release_held
 -- Lets files be tried again that were held, and that the listing has.
 UPDATE upload_queue AS q
-SET next_at = '-infinity'
+SET next_at = 'epoch'
 FROM file_uploads AS f
 WHERE q.delivery_id = %(delivery_id)s AND q.next_at = '9999-01-01 00:00+00'
   AND f.id = q.upload_id
@@ -601,7 +601,8 @@ SET filesystem = excluded.filesystem, since = now();
 SELECT clock_timestamp();
 
 -- name: claim
--- Leases the oldest due files of one delivery to this program.
+-- Leases due files of one delivery to this program: those that somebody wants now, then those that
+-- are ready, in the order of enrolment, then retries.
 WITH due AS (
     SELECT upload_id FROM upload_queue
     WHERE delivery_id = %(delivery_id)s AND next_at <= now() AND crashes < %(suspect_crashes)s
@@ -667,7 +668,7 @@ LEFT JOIN file_uploads AS p ON p.id = f.predecessor_id;
 -- name: release_unheld
 -- Frees claims of a program that it does not know of: the answer to its COMMIT was lost.
 UPDATE upload_queue AS q
-SET claimed_by = NULL, next_at = '-infinity'
+SET claimed_by = NULL, next_at = 'epoch'
 WHERE q.delivery_id = ANY(%(delivery_ids)s) AND q.next_at = 'infinity'
   AND q.claimed_by = %(daemon_id)s
   AND NOT EXISTS (
@@ -676,7 +677,7 @@ WHERE q.delivery_id = ANY(%(delivery_ids)s) AND q.next_at = 'infinity'
       WHERE held.upload_id = q.upload_id AND held.claim_number = q.claim_number);
 
 -- name: due_in_seconds
--- Says for each delivery in how many seconds its next file is due; minus infinity means now,
+-- Says for each delivery in how many seconds its next file is due; less than nothing means now,
 -- plus infinity that all of them are claimed.
 SELECT d.id,
        extract(epoch FROM q.next_at)::float8 - extract(epoch FROM clock_timestamp())::float8
@@ -779,7 +780,7 @@ WITH outcome AS (
 ), fenced AS (
     UPDATE upload_queue AS q
     SET claimed_by = NULL,
-        next_at = coalesce(now() + make_interval(secs => o.wait_seconds), '-infinity')
+        next_at = coalesce(now() + make_interval(secs => o.wait_seconds), 'epoch')
     FROM outcome AS o
     WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
       AND q.claimed_by = %(daemon_id)s
@@ -812,7 +813,7 @@ WITH outcome AS (
 )
 UPDATE upload_queue AS q
 SET claimed_by = NULL,
-    next_at = coalesce(now() + make_interval(secs => o.wait_seconds), '-infinity')
+    next_at = coalesce(now() + make_interval(secs => o.wait_seconds), 'epoch')
 FROM outcome AS o
 WHERE q.upload_id = o.upload_id AND q.claim_number = o.claim_number
   AND q.claimed_by = %(daemon_id)s
@@ -1720,6 +1721,10 @@ SELECT d.id,
        (SELECT extract(epoch FROM min(f.enrolled_at))::float8
         FROM (SELECT min(o.upload_id) AS id
               FROM ((SELECT q.upload_id FROM upload_queue AS q
+                     WHERE q.delivery_id = d.id AND q.next_at = 'epoch'
+                     ORDER BY q.next_at, q.upload_id LIMIT 1)
+                    UNION ALL
+                    (SELECT q.upload_id FROM upload_queue AS q
                      WHERE q.delivery_id = d.id AND q.next_at = '-infinity'
                      ORDER BY q.next_at, q.upload_id LIMIT 1)
                     UNION ALL
@@ -1729,7 +1734,7 @@ SELECT d.id,
                     UNION ALL
                     (SELECT q.upload_id FROM upload_queue AS q
                      WHERE q.delivery_id = d.id
-                       AND q.next_at > '-infinity' AND q.next_at < 'infinity'
+                       AND q.next_at > 'epoch' AND q.next_at < 'infinity'
                      ORDER BY q.next_at, q.upload_id LIMIT %(most_retrying)s)) AS o) AS oldest
         JOIN file_uploads AS f ON f.id = oldest.id),
        (SELECT count(*)
@@ -1818,10 +1823,11 @@ WHERE q.delivery_id = %(delivery_id)s AND q.next_at > now() AND q.next_at < 'inf
 ORDER BY q.next_at, q.upload_id LIMIT %(most)s;
 
 -- name: retry_now
--- Files that wait for their next attempt are due at once, with all their attempts before them.
+-- Files that wait for their next attempt, or for their turn, are the next to be claimed, with all
+-- their attempts before them.
 WITH hurried AS (
     UPDATE upload_queue SET next_at = '-infinity', attempts = 0
-    WHERE upload_id = ANY(%(upload_ids)s) AND claimed_by IS NULL AND next_at > now()
+    WHERE upload_id = ANY(%(upload_ids)s) AND claimed_by IS NULL AND next_at > '-infinity'
     RETURNING upload_id
 )
 INSERT INTO retried_files (retry_id, upload_id) SELECT %(retry_id)s, upload_id FROM hurried;
