@@ -86,6 +86,8 @@ class HandOptions:
     dry_run: bool = False
     auto_retry: bool = True
     """Files that fail are tried again, and those that had failed before too."""
+    only_named: bool = False
+    """Somebody asked for what failed: the run says so even if that is nothing."""
     retry_session: int | None = None
     """Only what failed in this session is tried again."""
     retry_paths: Sequence[bytes] | None = None
@@ -268,7 +270,11 @@ class HandRun:
     def _retry(self, ledger: PostgresLedger, delivery_id: int) -> None:
         """Have tried again what is wanted, with its attempts before it."""
         options = self._options
-        by_name = options.retry_session is not None or options.retry_paths is not None
+        by_name = (
+            options.only_named
+            or options.retry_session is not None
+            or options.retry_paths is not None
+        )
         if not (options.auto_retry or by_name):
             return
         what = "all that failed before"

@@ -1563,6 +1563,10 @@ class BatchLedger(Ledger, StoryLedger, Protocol):
         """Tell whether a living daemon (no run by hand) looks after a delivery."""
         ...
 
+    def ever_looked_after(self, delivery_id: int) -> bool:
+        """Tell whether a daemon, living or not, ever looked after a delivery."""
+        ...
+
     def left_to_do(self, delivery_id: int) -> LeftToDo:
         """Tell whether files of a delivery are not finished, and whether any of them can be."""
         ...

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contract"))
 
+from batch_hand import hand  # noqa: F401 — likewise
 from station_fixtures import (  # noqa: F401 — pytest finds fixtures by their names here
     ledger_url,
     make_station,

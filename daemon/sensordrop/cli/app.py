@@ -18,6 +18,7 @@ VERBS = {
     "files": ("sensordrop.cli.files", "List files by state, with what is wrong."),
     "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
     "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
+    "pipeline": ("sensordrop.cli.pipeline", "Upload, retry and tell, one after the other."),
     "receipt": ("sensordrop.cli.receipt", "Say whether a card can be wiped now, and sign for it."),
     "report": ("sensordrop.cli.report", "Show the season, and what is not safe yet."),
     "rescan": ("sensordrop.cli.rescan", "Have a delivery's folder swept now."),

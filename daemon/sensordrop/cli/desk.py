@@ -20,6 +20,7 @@ from sensordrop.core.principal import Principal, Role
 from sensordrop.exits import Exit
 
 if TYPE_CHECKING:
+    from sensordrop.adapters.ledger.ledger import PostgresLedger
     from sensordrop.control.service import Operations
 
 EXITS = {
@@ -42,9 +43,10 @@ class Desk(Protocol):
 class LedgerDesk:
     """Does operations on the ledger itself, as somebody who may: the database let them in."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, ledger: PostgresLedger) -> None:
         from sensordrop.cli.controls import whoever_calls
 
+        self.ledger = ledger
         self._operations = operations
         self._principal = Principal(name=whoever_calls(), role=Role.ADMIN)
 
@@ -79,7 +81,8 @@ def desk_at(place: Place, *, changes: bool = False) -> Iterator[Desk]:
             from sensordrop.control.service import Operations
 
             ledger.check()
-            yield LedgerDesk(Operations(ledger=ledger, station=place.station, zone=local_zone()))
+            operations = Operations(ledger=ledger, station=place.station, zone=local_zone())
+            yield LedgerDesk(operations, ledger)
     except SystemExit as end:  # no ledger either: the socket's refusal is what is to be mended
         sys.exit(Exit.NOT_PERMITTED if turned_away and end.code == Exit.NO_LEDGER else end.code)
     except RefusedError as error:

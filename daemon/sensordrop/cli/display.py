@@ -305,7 +305,7 @@ class TextDisplay:
     # --- writing --------------------------------------------------------------------------
 
     def _progress(self, figures: Figures) -> None:
-        if self._quiet:
+        if self._quiet or not figures.total:
             return
         line = progress_line(figures)
         now = time.monotonic()
@@ -313,7 +313,7 @@ class TextDisplay:
             self._line = line
             if self._in_place:
                 return
-            changed = line != self._written and figures.total
+            changed = line != self._written
             due = now - self._written_at >= PLAIN_SECONDS or not figures.remaining
             if not (changed and due):
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +28,7 @@ from sensordrop.config import (
     take_credentials,
 )
 from sensordrop.config.problem import did_you_mean
-from sensordrop.core.batch import Ended, RunEnd
+from sensordrop.core.batch import Ended, Rounds, RunEnd
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.exits import Exit
 
@@ -192,6 +192,42 @@ class Working:
         except ServiceGaveUpError as error:
             click.echo(str(error), err=True)
             sys.exit(Exit.BUG)
+
+
+def try_again(working: Working, chosen: Chosen, result: HandResult, rounds: Rounds) -> HandResult:
+    """Have all that failed tried again, in rounds with growing waits, until nothing fails."""
+    from sensordrop.by_hand import HandOptions
+
+    number = 1
+    while result.failed and result.ended.how is RunEnd.DONE:
+        wait = rounds.wait_before(number)
+        if wait is None:
+            break
+        files = sum(each.files for each in result.failed)
+        words = f"Round {number} of {rounds.most}: {files:,} failed, tried again in {wait:,.0f} s"
+        working.display.say("retry", words)
+        if working.stop.wait(wait):
+            return replace(result, ended=Ended(how=RunEnd.INTERRUPTED))
+        result = working.run(chosen, HandOptions())
+        number += 1
+    return result
+
+
+def round_flags(function: Function) -> Function:
+    """Add the flags that say how often what failed is tried again."""
+    for option in (
+        click.option(
+            "--retry-wait", type=click.FloatRange(0, 86_400), default=Rounds().wait_seconds,
+            show_default=True, metavar="SECONDS",
+            help="Wait before the first round; each later one waits twice as long.",
+        ),
+        click.option(
+            "--rounds", type=click.IntRange(0, 100), default=Rounds().most, show_default=True,
+            help="How often what failed is tried again as a whole.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
 
 
 def exit_of(result: HandResult) -> Exit:

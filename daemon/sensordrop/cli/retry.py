@@ -12,9 +12,12 @@ from typing import Any
 import click
 
 from sensordrop.cli.asking import ended, find_file, no_delivery, not_found
-from sensordrop.cli.desk import Desk, desk_at
+from sensordrop.cli.desk import Desk, LedgerDesk, desk_at
+from sensordrop.cli.hand import Working, round_flags
 from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.retry_by_hand import Wanted, Work, do, work_of
 from sensordrop.control.routes import MOST_PATHS
+from sensordrop.core.batch import Rounds
 from sensordrop.core.keys import path_text
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import TEXT_LIMIT
@@ -49,6 +52,21 @@ class _Where:
     help="Before all other files, and without the wait before the next try; also files that "
     "wait for one.",
 )
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="PATH",
+    help="This file; may be given again. Done here and now where no daemon runs.",
+)
+@click.option(
+    "--auto-retry",
+    is_flag=True,
+    help="Where no daemon runs: go on in rounds until nothing fails.",
+)
+@round_flags
+@click.option("--quiet", is_flag=True, help="Without a daemon: only what went wrong.")
+@click.option("--verbose", is_flag=True, help="Without a daemon: a line for each file.")
 @click.option("--reason", default="", help="Why, for those who look later.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -60,6 +78,12 @@ def command(
     session_id: int | None,
     all_failed: bool,
     now: bool,
+    files: tuple[str, ...],
+    auto_retry: bool,
+    rounds: int,
+    retry_wait: float,
+    quiet: bool,
+    verbose: bool,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -69,26 +93,40 @@ def command(
     Who asked, when and why is kept, and told by `sensordrop why`. With PATHs, --delivery says
     whose they are. Exits with 1 if a PATH was nothing to be retried.
 
+    Where no daemon runs, this does the work itself, as `sensordrop upload` does it, if it is asked
+    for with --session-id, --file or --auto-retry, or if no daemon ever had the delivery. Then it
+    also takes what is new in the folder, and exits with 1 if anything is still not stored.
+
     \b
     Examples:
       sensordrop retry 950349/20250909_092000.WAV
       sensordrop retry --delivery highlands-c2 --reason "the bucket's policy is mended"
       sensordrop retry --all-failed
       sensordrop retry --delivery highlands-c2 --now
+      sensordrop retry --session-id 12 --auto-retry
     """
+    insists = session_id is not None or bool(files) or auto_retry
+    paths += files
     if not (paths or delivery or session_id is not None or all_failed):
         raise click.UsageError(
             "what is to be retried? PATHs, --delivery NAME, --session-id N or --all-failed"
         )
-    if paths and (session_id is not None or all_failed):
-        raise click.UsageError("name PATHs, or --session-id or --all-failed, not both")
+    if paths and all_failed:
+        raise click.UsageError("name PATHs, or --all-failed, not both")
     if all_failed and (delivery or session_id is not None):
         raise click.UsageError("--all-failed is all there is; leave --delivery and --session out")
     if len(reason) > TEXT_LIMIT:
         raise click.UsageError(f"--reason has more than {TEXT_LIMIT} characters")
     common = {"now": now, "reason": reason}
-    with desk_at(find_place(config, local, database), changes=True) as desk:
-        if paths:
+    place = find_place(config, local, database)
+    wanted = Wanted(delivery=delivery, session_id=session_id, paths=paths, insists=insists)
+    works: Sequence[Work] = ()
+    with desk_at(place, changes=True) as desk:
+        if isinstance(desk, LedgerDesk) and local is None:
+            works = work_of(desk.ledger, place, wanted)
+        if works:
+            told: dict[str, Any] = {}
+        elif paths:
             told = _retry_paths(desk, paths, delivery, common)
         else:
             told = desk.ask(
@@ -98,6 +136,11 @@ def command(
                 all_failed=True if all_failed else None,
                 **common,
             )
+    if works:
+        again = Rounds(most=rounds, wait_seconds=retry_wait) if auto_retry else None
+        working = Working(quiet=quiet, verbose=verbose, as_json=as_json)
+        ended(do(works, working, again, config))
+        return
     if as_json:
         shown = {key: told[key] for key in ("retried", "hurried", "paths")}
         click.echo(json.dumps(shown, ensure_ascii=False))

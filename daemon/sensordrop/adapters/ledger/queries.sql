@@ -2176,6 +2176,11 @@ SELECT EXISTS (SELECT 1 FROM daemons
                WHERE ended_at IS NULL AND heartbeat_at > now() - interval '60 seconds'
                  AND origin = 'daemon' AND %(delivery_id)s = ANY(delivery_ids));
 
+-- name: ever_looked_after
+-- Tells whether a daemon ever looked after a delivery: its next start would go on with it.
+SELECT EXISTS (SELECT 1 FROM daemons
+               WHERE origin = 'daemon' AND %(delivery_id)s = ANY(delivery_ids));
+
 -- name: left_to_do
 -- Tells whether any file of a delivery is not finished, and whether there is any among them that is
 -- not held because it is missing. Claimed ones are at infinity.

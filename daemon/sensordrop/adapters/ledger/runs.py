@@ -44,6 +44,10 @@ class Runs:
         """Tell whether a living daemon has this delivery; see `ports.BatchLedger`."""
         return bool(self._value("looked_after_by", delivery_id=delivery_id))
 
+    def ever_looked_after(self, delivery_id: int) -> bool:
+        """Tell whether a daemon ever had this delivery; see `ports.BatchLedger`."""
+        return bool(self._value("ever_looked_after", delivery_id=delivery_id))
+
     def left_to_do(self, delivery_id: int) -> LeftToDo:
         """Tell what is left of a delivery; see `ports.BatchLedger.left_to_do`."""
         with self._connections.transaction() as cursor:

@@ -1,0 +1,83 @@
+"""`sensordrop pipeline`: upload, retry, tell, one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sensordrop.cli.asking import ended
+from sensordrop.cli.hand import (
+    Chosen,
+    Working,
+    choose,
+    delivery_flags,
+    display_flags,
+    exit_of,
+    round_flags,
+    try_again,
+)
+from sensordrop.core.batch import Rounds, RunEnd
+from sensordrop.exits import Exit
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The delivery's file (JSON or YAML), or a configuration folder. "
+    "Default: $SENSORDROP_CONFIG, then /etc/sensordrop.",
+)
+@click.option("--database", metavar="URL", help="The ledger: a postgresql:// URL.")
+@click.option("--delivery", metavar="NAME", help="Which delivery of a configuration folder.")
+@delivery_flags
+@round_flags
+@display_flags
+def command(
+    config: Path | None,
+    database: str | None,
+    delivery: str | None,
+    rounds: int,
+    retry_wait: float,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    r"""Upload a folder, try what failed again in rounds, and see that the endpoint is told.
+
+    Each step begins only when the one before ended well; where one does not, a line says which and
+    why. Exit codes are those of `sensordrop upload`.
+
+    \b
+    Examples:
+      sensordrop pipeline --config highlands.json
+      sensordrop pipeline --config highlands.json --rounds 5 --retry-wait 300
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    chosen = choose(config, database, delivery, given)
+    working = Working(quiet=quiet, verbose=verbose, as_json=as_json)
+    ended(_go(working, chosen, Rounds(most=rounds, wait_seconds=retry_wait), config))
+
+
+def _go(working: Working, chosen: Chosen, rounds: Rounds, config: Path | None) -> Exit:
+    from sensordrop.by_hand import HandOptions
+
+    display = working.display
+    display.say("session", "Step 1 of 3: upload")
+    result = working.run(chosen, HandOptions())
+    step = "upload"
+    if result.failed and result.ended.how is RunEnd.DONE:
+        display.say("session", "Step 2 of 3: retry")
+        step = "retry"
+        result = try_again(working, chosen, result, rounds)
+    elif result.well:
+        display.say("session", "Step 2 of 3: retry: nothing failed")
+    display.sum_up(result, config=config)
+    if not result.well:
+        display.say("stop", f"The pipeline stopped at step {step}: the endpoint was not told")
+        return exit_of(result)
+    display.say("session", "Step 3 of 3: trigger")
+    if chosen.config.endpoint is None:
+        display.say("skipped", "No endpoint is configured: there is nobody to tell")
+    return Exit.DONE

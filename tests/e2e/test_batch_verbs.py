@@ -1,0 +1,135 @@
+"""`retry` without a daemon, `pipeline`, and what a run looks like on a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from batch_hand import LINE, Hand
+from between import GoBetween
+from daemon import SCRIPTS, WAIT_SECONDS
+from s3_servers import Reply, error_xml
+
+BAD = "C2/950349/00001.WAV"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@contextmanager
+def refusing_store(by_hand: Hand, endpoint_url: str, refusals: Callable[[], int]):
+    """A store that refuses one file so many times, and takes it then."""
+    tries: list[str] = []
+
+    def refuse(method: str, path: str) -> Reply | None:
+        if method != "PUT" or not path.endswith(BAD):
+            return None
+        tries.append(path)
+        if len(tries) > refusals():
+            return None
+        return Reply(status=400, body=error_xml("InvalidRequest", "not today"))
+
+    with GoBetween(endpoint_url, refuse) as between:
+        by_hand.write(endpoint_url=between.endpoint_url, retry_delay_seconds=0.1, times_to_retry=1)
+        yield tries
+
+
+def test_retry_does_the_work_itself_where_no_daemon_runs(hand, moto):
+    stored = hand.record(3)
+    with refusing_store(hand, moto.endpoint_url, lambda: 4) as tries:
+        assert hand.upload().returncode == 1
+        (session,) = hand.ledger.sessions()
+        number = str(session["id"])
+        assert len(tries) == 2, "the first try and one more"
+        # How it is stored is known from the ledger: no file is named.
+        done = hand.run("--session-id", number, "--auto-retry", "--retry-wait", "0", verb="retry")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Tried again: 1 file that failed before" in done.stdout
+        assert "Round 1 of 3: 1 failed, tried again in 0 s" in done.stdout
+        assert len(tries) == 5
+        nothing = hand.run("--session-id", number, verb="retry")
+        assert nothing.returncode == 0, nothing.stdout + nothing.stderr
+    assert hand.bucket.digests() == stored
+    assert [row["asked_by"] for row in hand.ledger.rows("SELECT * FROM retries")]
+
+
+def test_a_pipeline_goes_on_only_where_a_step_ended_well(hand, moto):
+    stored = hand.record(2)
+    refusals = [1_000]
+    with refusing_store(hand, moto.endpoint_url, lambda: refusals[0]) as tries:
+        flags = ("--config", hand.file.name, "--rounds", "1", "--retry-wait", "0")
+        stopped = hand.run(*flags, verb="pipeline")
+        assert stopped.returncode == 1, stopped.stdout + stopped.stderr
+        assert "stopped at step retry: the endpoint was not told" in stopped.stdout
+        assert "rejected: 1 file, such as 950349/00001.WAV" in stopped.stdout
+        assert "Step 3" not in stopped.stdout
+        refusals[0] = len(tries)
+        done = hand.run(*flags, verb="pipeline")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Step 3 of 3: trigger" in done.stdout
+        assert "No endpoint is configured: there is nobody to tell" in done.stdout
+    assert hand.bucket.digests() == stored
+
+
+def on_a_terminal(
+    by_hand: Hand, *arguments: str, watch: Callable[[str], None], columns: int = 200
+) -> tuple[int, str]:
+    """Run a verb on a terminal of its own; give its exit code and all that it wrote there.
+
+    `watch` is shown all that was written so far whenever something was.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(
+        [str(SCRIPTS / "sensordrop"), *arguments],
+        env=by_hand.environment | {"TERM": "xterm-256color"},
+        cwd=by_hand.folder, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+    )  # fmt: skip
+    os.close(theirs)
+    written = bytearray()
+    try:
+        while True:
+            try:
+                piece = os.read(ours, 65_536)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if not piece:
+                break
+            written += piece
+            watch(written.decode("utf-8", "replace"))
+        process.wait(WAIT_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return process.returncode, written.decode("utf-8", "replace")
+
+
+def test_a_terminal_shows_one_line_that_is_updated_in_place(hand, moto):
+    stored = hand.record(40)
+    with GoBetween(moto.endpoint_url) as between:
+        between.gate.clear()
+        hand.write(endpoint_url=between.endpoint_url)
+
+        def watch(written: str) -> None:
+            if "Uploaded: 0/40" in written:  # it was drawn once: the uploads may go on
+                between.gate.set()
+
+        code, written = on_a_terminal(hand, "upload", "--config", hand.file.name, watch=watch)
+    assert code == 0, written
+    assert hand.bucket.digests() == stored
+    shown = ESCAPES.sub("", written)
+    assert "🆔 Session: " in shown
+    assert "🔁 Auto-retry: on" in shown
+    lines = [match.groups() for match in LINE.finditer(shown)]
+    assert lines[0][:3] == ("0.0", "0", "40")
+    assert lines[-1][:3] == ("100.0", "40", "40")
+    # Drawn where it stood before: what is between two states of it erases the line.
+    first, last = written.index("Uploaded: 0/40"), written.rindex("Uploaded: 40/40")
+    assert "\x1b[2K" in written[first:last]
+    assert "🎉 40 files: 40 uploaded" in shown
