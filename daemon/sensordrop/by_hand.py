@@ -30,12 +30,13 @@ from sensordrop.core.batch import (
 )
 from sensordrop.core.check import CheckOutcome
 from sensordrop.core.controls import ControlKind, Rescan, pause_words
+from sensordrop.core.letters import LetterState
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.engine.batch import LOOK_SECONDS, BatchRun, figures_of
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.halts import SET_BY
 from sensordrop.engine.supervisor import Service
-from sensordrop.ports import Clock, RetryOrder, SessionLine, SessionTrouble
+from sensordrop.ports import Clock, RetryOrder, SessionLetter, SessionLine, SessionTrouble
 
 RUNS = uuid.UUID("5f0e8f0a-5a0c-4c0b-9f6e-2b7f6f0f6d11")
 """Runs of the same folder at the same station are told by a number made of both under this one."""
@@ -105,6 +106,14 @@ class HandResult:
     figures: Figures | None = None
     failed: Sequence[SessionTrouble] = ()
     """What is in quarantine in the delivery now, whichever session it failed in."""
+
+    letters: Sequence[SessionLetter] = ()
+    """What was to be told about the session."""
+
+    @property
+    def untold(self) -> SessionLetter | None:
+        """What somebody wants to know and was not told yet."""
+        return next((each for each in self.letters if each.state is not LetterState.TOLD), None)
 
     @property
     def well(self) -> bool:
@@ -311,6 +320,7 @@ class HandRun:
             session_id=session_id if lines else None,
             figures=figures_of(lines[0]) if lines else None,
             failed=ledger.failed_now(delivery_id),
+            letters=ledger.letters_of(session_id),
         )
 
     # --- what else may come of it ---------------------------------------------------------

@@ -18,7 +18,7 @@ from sensordrop.core.check import Check
 from sensordrop.core.controls import Control, ControlKind
 from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.guard import VanishRule
-from sensordrop.core.letters import Answer, LetterKind, LetterPlan
+from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
 from sensordrop.core.lifecycle import Action, AlreadyStored, Stored
 from sensordrop.core.model import (
     Claim,
@@ -1549,6 +1549,16 @@ class LeftToDo:
     to_be_had: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionLetter:
+    """What is to be told about a session, to whom, and what went wrong with it last."""
+
+    kind: LetterKind
+    endpoint: str
+    state: LetterState
+    problem: str | None
+
+
 class BatchLedger(Ledger, StoryLedger, Protocol):
     """The ledger as a run by hand uses it; the contract of `Ledger` holds."""
 
@@ -1585,6 +1595,10 @@ class BatchLedger(Ledger, StoryLedger, Protocol):
 
     def failed_now(self, delivery_id: int) -> list[SessionTrouble]:
         """Count the delivery's quarantined files by class of error, the most frequent first."""
+        ...
+
+    def letters_of(self, session_id: int) -> list[SessionLetter]:
+        """Tell how all that is to be told about a session stands."""
         ...
 
     def dry_run(

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from batch_hand import LINE, Hand
 from between import GoBetween
 from daemon import SCRIPTS, WAIT_SECONDS
+from receivers import answer, receiving
 from s3_servers import Reply, error_xml
 
 BAD = "C2/950349/00001.WAV"
@@ -61,8 +62,11 @@ def test_retry_does_the_work_itself_where_no_daemon_runs(hand, moto):
 def test_a_pipeline_goes_on_only_where_a_step_ended_well(hand, moto):
     stored = hand.record(2)
     refusals = [1_000]
-    with refusing_store(hand, moto.endpoint_url, lambda: refusals[0]) as tries:
-        flags = ("--config", hand.file.name, "--rounds", "1", "--retry-wait", "0")
+    flags = ("--config", hand.file.name, "--rounds", "1", "--retry-wait", "0")
+    with (
+        refusing_store(hand, moto.endpoint_url, lambda: refusals[0]) as tries,
+        receiving() as receiver,
+    ):
         stopped = hand.run(*flags, verb="pipeline")
         assert stopped.returncode == 1, stopped.stdout + stopped.stderr
         assert "stopped at step retry: the endpoint was not told" in stopped.stdout
@@ -71,8 +75,24 @@ def test_a_pipeline_goes_on_only_where_a_step_ended_well(hand, moto):
         refusals[0] = len(tries)
         done = hand.run(*flags, verb="pipeline")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "Step 3 of 3: trigger" in done.stdout
         assert "No endpoint is configured: there is nobody to tell" in done.stdout
+
+        hand.write(
+            endpoint={"url": receiver.url, "allow_private_addresses": True},
+            endpoint_url=moto.endpoint_url,
+        )
+        stored |= hand.record(1, first=10)
+        receiver.script = [answer(403)]
+        unheard = hand.run(*flags, verb="pipeline")
+        assert unheard.returncode == 1, unheard.stdout + unheard.stderr
+        assert "403" in unheard.stdout
+        assert "stopped at step trigger: the endpoint was not told" in unheard.stdout
+        stored |= hand.record(1, first=11)
+        told = hand.run(*flags, verb="pipeline")
+        assert told.returncode == 0, told.stdout + told.stderr
+        last = receiver.heard[-1].told
+        assert f"The endpoint was told of session {last['session_id']}" in told.stdout
+        assert (last["total_files"], last["files_uploaded"]) == (1, 1)
     assert hand.bucket.digests() == stored
 
 

@@ -10,6 +10,7 @@ import pytest
 from sensordrop.core.batch import (
     PATIENCE_SECONDS,
     SPEED_SECONDS,
+    TELL_SECONDS,
     Figures,
     Rounds,
     RunEnd,
@@ -37,6 +38,8 @@ HERE = Target(local_directory="/card", endpoint_url="", bucket_name="highlands",
     [
         ({}, None),
         ({"session_ended": True}, RunEnd.DONE),
+        ({"session_ended": True, "untold_seconds": 1.0}, None),
+        ({"session_ended": True, "untold_seconds": TELL_SECONDS}, RunEnd.DONE),
         ({"unfinished": False}, None),  # whoever ends the session is about to
         ({"unfinished": False, "sweep_problem": "no access"}, RunEnd.PARTIAL),
         ({"unfinished": False, "sweep_problem": "no access", "settling": 1}, None),

@@ -120,6 +120,7 @@ class JsonDisplay:
                 {"error_class": each.error_class, "files": each.files, "example": each.path}
                 for each in result.failed
             ],
+            "untold": None if result.untold is None else result.untold.endpoint,
             "retry": retry_command(result, config),
         }
         self.take("info", told)
@@ -288,6 +289,11 @@ class TextDisplay:
         for each in result.failed:
             words_of = f"{each.error_class}: {_files(each.files)}, such as {each.path}"
             lines.append(self._marked("failed", words_of))
+        untold = result.untold
+        if untold is not None:
+            words_of = f"{untold.endpoint} was not told yet: {untold.problem or 'no answer yet'}"
+            again = f"sensordrop trigger --session-id {result.session_id} tells it again"
+            lines.append(self._marked("warning", f"{words_of} — {again}"))
         if how is RunEnd.INTERRUPTED:
             left = _files(figures.remaining) if figures else "all files"
             what = f"{left} remain; the same command goes on where this stopped"

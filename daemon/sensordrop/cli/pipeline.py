@@ -80,4 +80,12 @@ def _go(working: Working, chosen: Chosen, rounds: Rounds, config: Path | None) -
     display.say("session", "Step 3 of 3: trigger")
     if chosen.config.endpoint is None:
         display.say("skipped", "No endpoint is configured: there is nobody to tell")
+        return Exit.DONE
+    if result.untold is not None:
+        display.say("stop", "The pipeline stopped at step trigger: the endpoint was not told")
+        return Exit.FAILED
+    if result.session_id is None:
+        display.say("skipped", "Nothing was new: there is nothing to tell")
+    else:
+        display.say("ok", f"The endpoint was told of session {result.session_id}")
     return Exit.DONE

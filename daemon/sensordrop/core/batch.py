@@ -12,6 +12,9 @@ from sensordrop.core.story import DeliveryPlace
 PATIENCE_SECONDS = 900.0
 """How long a run waits for a store, a folder or a ledger that has gone: a router that is restarted
 is back by then; somebody sits before it and wants to know."""
+TELL_SECONDS = 60.0
+"""How long a run stays for an endpoint that does not take what it is told: some tries. The ledger
+keeps it, and the next run or `sensordrop trigger` tells it again."""
 SPEED_SECONDS = 60.0
 """The speed that is shown is that of the last minute: it follows the line and does not jump."""
 GIGABYTE = 1_000_000_000
@@ -52,6 +55,8 @@ class RunView:
     blocked: str | None
     state: str | None
     """What the delivery says of itself, where something is not as it should be."""
+    untold_seconds: float | None = None
+    """How long the session has been over and not told to all who want to know; None: it is told."""
     trouble_seconds: float
     """How long it has been offline or blocked."""
 
@@ -67,7 +72,8 @@ class Ended:
 def why_ended(view: RunView) -> Ended | None:
     """Say whether a run is over; None: it goes on."""
     if view.session_ended:
-        return Ended(how=RunEnd.DONE)
+        told = view.untold_seconds is None or view.untold_seconds >= TELL_SECONDS
+        return Ended(how=RunEnd.DONE) if told else None
     if view.paused is not None:
         return Ended(how=RunEnd.PAUSED, words=view.paused)
     if view.offline is not None and (not view.swept or view.trouble_seconds >= PATIENCE_SECONDS):

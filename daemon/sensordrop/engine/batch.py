@@ -20,6 +20,7 @@ from sensordrop.core.batch import (
     why_ended,
 )
 from sensordrop.core.failure import LedgerUnavailableError
+from sensordrop.core.letters import LetterState
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.ports import BatchLedger, Clock, LeftToDo, SessionLine, StopFlag
@@ -46,6 +47,7 @@ class BatchRun:
         self._speed = Speedometer()
         self._trouble_since: float | None = None
         self._away_since: float | None = None
+        self._over_since: float | None = None
         self.figures = Figures(total=0, uploaded=0, skipped=0, failed=0, bytes_uploaded=0)
         self.ended: Ended | None = None
 
@@ -81,7 +83,17 @@ class BatchRun:
             self._note(line)
         left = self._ledger.left_to_do(self._delivery.delivery_id)
         # A session in which nothing came to be on the books leaves no row.
-        return why_ended(self._view(left, session_ended=line is None or line.state == "ended"))
+        ended = line is None or line.state == "ended"
+        untold = self._untold_seconds() if ended else None
+        return why_ended(replace(self._view(left, session_ended=ended), untold_seconds=untold))
+
+    def _untold_seconds(self) -> float | None:
+        letters = self._ledger.letters_of(self._session_id)
+        if all(letter.state is not LetterState.WAITING for letter in letters):
+            return None
+        if self._over_since is None:
+            self._over_since = self._clock.monotonic()
+        return self._clock.monotonic() - self._over_since
 
     def _note(self, line: SessionLine) -> None:
         figures = figures_of(line)

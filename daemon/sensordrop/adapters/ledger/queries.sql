@@ -2350,3 +2350,11 @@ WHERE outbox_id = %(letter_id)s
 -- Ends a lease without an attempt: the program stops.
 UPDATE outbox SET lease_number = lease_number + 1, leased_by = NULL, leased_until = NULL
 WHERE id = %(letter_id)s AND lease_number = %(lease_number)s;
+
+-- name: letters_of_session
+-- Tells how what is to be told about a session stands, with what went wrong last.
+SELECT o.kind, o.endpoint, o.state, a.problem
+FROM outbox AS o
+LEFT JOIN LATERAL (SELECT problem FROM outbox_attempts WHERE outbox_id = o.id
+                   ORDER BY id DESC LIMIT 1) AS a ON true
+WHERE o.session_id = %(session_id)s ORDER BY o.id;
