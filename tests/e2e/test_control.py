@@ -5,15 +5,21 @@ from __future__ import annotations
 import grp
 import json
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from daemon import SOURCES, WAIT_SECONDS, Station, age, drop_files
+from daemon import SCRIPTS, SOURCES, WAIT_SECONDS, Station, age, drop_files
 
 NOBODY = 65534
 GROUP = "users"
@@ -144,6 +150,80 @@ def test_who_is_not_in_the_group_is_denied_and_who_is_may(make_station, moto, op
     assert "may look" in done.stderr
     told = json.loads(station.sensordrop("pause", "--history", "--json").stdout)["pauses"]
     assert len(told) == 1, "what was denied was not done"
+
+
+class Terminal:
+    """A terminal of its own, in which a verb runs: what it shows, and keys that are pressed."""
+
+    def __init__(self, station: Station, *arguments: str) -> None:
+        self._mine, theirs = pty.openpty()
+        self.before = termios.tcgetattr(theirs)
+        self._theirs = theirs
+        self.shown = b""
+        self.process = subprocess.Popen(
+            [str(SCRIPTS / "sensordrop"), *arguments, "--config", str(station.configuration.path)],
+            env={**station.environment, "TERM": "xterm", "COLUMNS": "250", "LINES": "30"},
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+
+    def wait_for(self, words: bytes) -> None:
+        """Wait until it shows something that it has not shown since it was last waited for."""
+        give_up = time.monotonic() + WAIT_SECONDS
+        while words not in self.shown:
+            assert time.monotonic() < give_up, self.shown
+            if select.select([self._mine], [], [], 1.0)[0]:
+                self.shown += os.read(self._mine, 10_000)
+        self.shown = self.shown.partition(words)[2]
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._mine, keys)
+
+    def as_it_was(self) -> bool:
+        return termios.tcgetattr(self._theirs) == self.before
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._mine)
+        os.close(self._theirs)
+
+
+def test_status_is_watched_over_a_restart_until_q_is_pressed(make_station, moto):
+    station = make_station(moto)
+    station.delivery()
+    station.start()
+    wait_until_served(station)
+    with closing(Terminal(station, "status", "--watch")) as terminal:
+        terminal.wait_for(b"\x1b[?1049h")
+        for _ in range(2):
+            terminal.wait_for(b"card")
+        station.daemon.kill9()
+        time.sleep(1.5)
+        station.start()
+        wait_until_served(station)
+        station.sensordrop("pause", "card", "--reason", "a call from the field")
+        terminal.wait_for(b"a call from the field")
+        terminal.press(b"xq")
+        terminal.wait_for(b"\x1b[?1049l")
+        assert terminal.process.wait(WAIT_SECONDS) == 0
+        assert terminal.as_it_was()
+
+    piped = subprocess.Popen(
+        [str(SCRIPTS / "sensordrop"), "status", "--watch", "--config",
+         str(station.configuration.path)],
+        env=station.environment, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert piped.stdout is not None
+        lines = [piped.stdout.readline() for _ in range(5)]
+        piped.send_signal(signal.SIGINT)
+        rest, _ = piped.communicate(timeout=WAIT_SECONDS)
+    finally:
+        piped.kill()
+    assert piped.returncode == 0
+    assert b"\x1b" not in b"".join(lines) + rest
+    assert sum(b"a call from the field" in line for line in lines) >= 1
 
 
 def test_without_a_daemon_and_without_a_ledger_every_verb_says_so(make_station, moto):

@@ -197,6 +197,29 @@ def test_the_journal_answers_by_fields_and_knows_no_secret(machine):
     assert SECRET not in machine.tell(f"journalctl -u {UNIT} -o export --no-pager")
 
 
+def test_who_is_in_the_group_controls_it_and_nobody_else(machine):
+    machine.run("useradd anna && useradd bert && usermod -aG sensordrop anna")
+    for verb in ("pause", "status"):
+        denied = machine.run(f"runuser -u bert -- sensordrop {verb}", check=False)
+        assert denied.returncode == 4, denied.stderr
+        assert "control_group" in denied.stderr
+    told = machine.tell("runuser -u anna -- sensordrop pause highlands-c2 --reason lunch --json")
+    (paused,) = json.loads(told)["paused"]
+    assert paused["set_by"].startswith("anna@"), "the kernel says who asks"
+    shown = machine.wait_for(
+        lambda: "lunch" in (said := machine.tell("runuser -u anna -- sensordrop status")) and said,
+        what="it is paused",
+    )
+    assert "paused" in shown
+    machine.run("runuser -u anna -- sensordrop resume highlands-c2")
+    machine.wait_for(
+        lambda: "lunch" in machine.tell("sensordrop logs --delivery highlands-c2"),
+        what="the journal tells who paused it, and why",
+    )
+    assert "lunch" not in machine.tell("sensordrop logs --delivery highlands-c2 -p warning")
+    machine.run("userdel anna && userdel bert")
+
+
 def test_it_can_read_cards_and_change_nothing(machine):
     pid = show(machine, "MainPID")
     touched = machine.run(

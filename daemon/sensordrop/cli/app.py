@@ -17,6 +17,7 @@ VERBS = {
     "doctor": ("sensordrop.cli.doctor", "Check everything that uploads need, and say what helps."),
     "files": ("sensordrop.cli.files", "List files by state, with what is wrong."),
     "init-db": ("sensordrop.cli.init_db", "Make the ledger's tables, or bring them up to date."),
+    "logs": ("sensordrop.cli.logs", "Show what the daemon logged."),
     "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
     "pipeline": ("sensordrop.cli.pipeline", "Upload, retry and tell, one after the other."),
     "receipt": ("sensordrop.cli.receipt", "Say whether a card can be wiped now, and sign for it."),

@@ -115,6 +115,14 @@ def _living_daemon(place: Place) -> ControlClient | None:
     return client
 
 
+def is_answered(place: Place) -> bool:
+    """Tell whether there is a daemon to be asked by now."""
+    try:
+        return _living_daemon(place) is not None
+    except (SocketRefusedError, RefusedError, NoDaemonError):
+        return False
+
+
 def _behalf() -> str:
     """Say for whom root asks, behind sudo."""
     return os.environ.get("SUDO_USER", "") if os.geteuid() == 0 else ""

@@ -7,7 +7,7 @@ import sys
 from datetime import datetime, tzinfo
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,21 +18,43 @@ from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import rate_text
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 @click.command()
 @place_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(config: Path | None, local: Path | None, database: str | None, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Go on, once a second, until q or Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line each.")
+def command(
+    config: Path | None, local: Path | None, database: str | None, watch: bool, as_json: bool
+) -> None:
     """Show how every delivery stands: its state, and its files by state.
 
-    Example:  sensordrop status --local ~/sensordrop-try
+    Example:  sensordrop status --local ~/sensordrop-try --watch
     """
-    with desk_at(find_place(config, local, database)) as desk:
+    place = find_place(config, local, database)
+    if watch:
+        from sensordrop.cli.watching import keep_watching
+
+        keep_watching(place, as_json=as_json)
+        return
+    with desk_at(place) as desk:
         told = desk.ask("status")
+    show(told, as_json=as_json)
+
+
+def show(told: dict[str, Any], *, as_json: bool) -> None:
+    """Print how all stands."""
     if as_json:
         click.echo(json.dumps(told, ensure_ascii=False))
-    else:
-        _show(told)
+        return
+    from rich.console import Console
+
+    if told["deliveries"]:
+        Console(file=sys.stdout, highlight=False).print(table_of(told))
+    for line in remarks(told):
+        click.echo(line)
 
 
 def _progress_line(told: dict[str, Any], zone: tzinfo) -> str:
@@ -72,13 +94,11 @@ def _breaker_words(breaker: dict[str, Any]) -> str:
     )
 
 
-def _show(told: dict[str, Any]) -> None:
-    from rich.console import Console
+def table_of(told: dict[str, Any]) -> Table:
+    """Give the deliveries and their numbers as a table."""
     from rich.table import Table
     from rich.text import Text
 
-    if not told["deliveries"]:
-        click.echo("no deliveries yet: sensordropd has not run on this ledger")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("delivery")
     table.add_column("state")
@@ -100,14 +120,13 @@ def _show(told: dict[str, Any]) -> None:
         table.add_row(
             Text(printable(each["name"])), each["state"] if known else "not running", *cells
         )
-    if told["deliveries"]:
-        Console(file=sys.stdout, highlight=False).print(table)
-    for line in _remarks(told):
-        click.echo(line)
+    return table
 
 
-def _remarks(told: dict[str, Any]) -> list[str]:
+def remarks(told: dict[str, Any]) -> list[str]:
     """Give what there is to say beside the numbers."""
+    if not told["deliveries"]:
+        return ["no deliveries yet: sensordropd has not run on this ledger"]
     lines = []
     zone = local_zone()
     for each in told["deliveries"]:

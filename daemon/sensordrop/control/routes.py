@@ -31,6 +31,8 @@ MOST_PATHS = 1_000
 """Paths of one request at most."""
 LONGEST_PATH = 4 * 4096
 """Characters of a path: Linux allows 4,096 bytes, each of which may be written in four."""
+LONGEST_NAME = 4 * 255
+"""Characters of a folder's name, likewise."""
 LONGEST_SECONDS = 366 * 86_400
 """Whoever means longer than a year means the configuration."""
 LARGEST_NUMBER = 2**63 - 1
@@ -252,7 +254,7 @@ ROUTES = (
         summary="Files, the newest first; those that failed: the last to fail first.",
         parameters=(
             _OF_DELIVERY,
-            Parameter(name="sensor", meaning="Of this sensor alone.", longest=255),
+            Parameter(name="sensor", meaning="Of this sensor alone.", longest=LONGEST_NAME),
             Parameter(
                 name="state", meaning="In this state alone.",
                 choices=tuple(state.value for state in UploadState),
