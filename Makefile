@@ -72,7 +72,7 @@ test-system: setup ## Install the package on a booted Debian, as root: start, ki
 	lintian --allow-root --fail-on error dist/*.deb
 	$(BIN)/pytest -m system -x tests/system
 
-test-scale: setup ## Sweep 300,000 files twice; takes minutes.
+test-scale: setup ## Sweep 300,000 files twice, and many with little memory (SWEPT_FILES=1000000); takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale
 
 soak: setup ## Break everything for MINUTES=5, by SEED; SABOTAGE=lose|alter|double|stick must fail; KEEP=1.

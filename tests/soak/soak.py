@@ -1,7 +1,7 @@
 """`make soak`: everything breaks for some minutes, by a seed; then nothing is lost.
 
-A real daemon, a real PostgreSQL and a real S3 server; cards are dropped into several deliveries
-while all three are killed, cut off and lied to. In the end all trouble stops, and the oracle looks
+Two real daemons that share all deliveries, a real PostgreSQL and a real S3 server; cards are dropped
+while all of them are killed, cut off and lied to. In the end all trouble stops, and the oracle looks
 at what is there. The last line is JSON: {"faults": {kind: n}, "lost": 0, "altered": 0,
 "doubled": 0, "stuck": 0}. The exit code is 1 if any of the four is not 0.
 
@@ -38,6 +38,8 @@ from soak_troubles import Troubles
 from soak_writers import Record, Writer, leases_work
 
 BUCKET = "soak-field-data"
+STATIONS = ("hut", "barn")
+"""Each has a daemon of its own, and both see the same folders."""
 PREFIXES = {"audio": "C1", "camera": "C1/camera-traps", "river": "rivers/C2"}
 """Three deliveries, two of them in nested places of the bucket."""
 HEAL_SECONDS = 900.0
@@ -96,8 +98,14 @@ class Soak:
         self._postgres = Postgres(folder / "postgres")
         stack.callback(self._postgres.kill)
         self._postgres.start()
-        self._daemon = Daemon(folder, self._server, self._postgres.url, self._proxy.endpoint_url)
-        stack.callback(self._daemon.close)
+        # One is enough to see whether the oracle sees, and several such soaks run at once.
+        stations = STATIONS[:1] if wanted.sabotage else STATIONS
+        self._daemons = [
+            Daemon(folder / name, name, self._server, self._postgres.url, self._proxy.endpoint_url)
+            for name in stations
+        ]
+        for daemon in self._daemons:
+            stack.callback(daemon.close)
         self._record = Record()
         self._seen: dict[str, str] = {}
         self._roots: dict[str, Path] = {}
@@ -111,7 +119,10 @@ class Soak:
             give_away(each)
         self._roots[name] = root
         dice = random.Random(f"{self._wanted.seed}/delivery/{name}")
-        self._daemon.deliver(name, root, BUCKET, PREFIXES[name], dice.choice([2, 4, 8]))
+        for daemon in self._daemons:
+            workers = dice.choice([2, 4, 8])
+            shared = len(self._daemons) > 1
+            daemon.deliver(name, root, BUCKET, PREFIXES[name], workers, shared=shared)
         return Writer(
             name=name,
             root=root,
@@ -131,7 +142,8 @@ class Soak:
 
     def run(self) -> list[Finding]:
         """Play the whole story and give what is not as it must be."""
-        self._daemon.start()
+        for daemon in self._daemons:
+            daemon.start()
         self._wait_for_start()
         self._storm()
         self._heal()
@@ -139,19 +151,21 @@ class Soak:
             dice = random.Random(f"{self._wanted.seed}/sabotage")
             say(sabotage(self._wanted.sabotage, dice, self._client, BUCKET, self._postgres.dsn))
             time.sleep(2)  # the daemon may notice what it can
-        self._daemon.stop()
+        for daemon in self._daemons:
+            daemon.stop()
+        outcomes = sum((daemon.outcomes for daemon in self._daemons), Counter[int]())
         evidence = gather(
             roots={name: str(root) for name, root in self._roots.items()},
             dsn=self._postgres.dsn,
             client=self._client,
             bucket=BUCKET,
             seen=self._seen,
-            trouble=self._daemon.trouble,
+            trouble=self._trouble(),
         )
         say(
             f"{len(evidence.disk):,} files on the disk, {len(evidence.objects):,} objects,"
             f" {len(evidence.rows):,} rows, {len(evidence.sessions):,} sessions;"
-            f" the verbs ended with {dict(self._daemon.outcomes)}"
+            f" the verbs ended with {dict(outcomes)}"
         )
         return judge(self._record.truth(PREFIXES, self._damaged()), evidence)
 
@@ -159,6 +173,13 @@ class Soak:
         """Count what befell everybody, by kind."""
         found = self._faults + self._proxy.faults + self._record.done
         return dict(sorted(found.items()))
+
+    def _look(self) -> None:
+        for daemon in self._daemons:
+            daemon.look()
+
+    def _trouble(self) -> list[str]:
+        return [words for daemon in self._daemons for words in daemon.trouble]
 
     def _wait_for_start(self) -> None:
         give_up = time.monotonic() + STARTED_SECONDS
@@ -168,16 +189,16 @@ class Soak:
                     return
             except psycopg2.Error:
                 pass  # it has not made its tables yet
-            self._daemon.look()
+            self._look()
             time.sleep(0.2)
-        raise SystemExit(f"the daemon did not start: {self._daemon.trouble}")
+        raise SystemExit(f"the daemon did not start: {self._trouble()}")
 
     def _storm(self) -> None:
         calm = threading.Event()
         end_of_seeing = threading.Event()
         troubles = Troubles(
             seed=self._wanted.seed,
-            daemon=self._daemon,
+            daemons=self._daemons,
             postgres=self._postgres,
             proxy=self._proxy,
             deliveries=list(PREFIXES),
@@ -193,7 +214,7 @@ class Soak:
         until = time.monotonic() + self._wanted.minutes * 60
         while time.monotonic() < until:
             time.sleep(0.5)
-            self._daemon.look()
+            self._look()
             if troubles.problem or any(writer.problem for writer in self._writers):
                 break
         calm.set()
@@ -213,12 +234,13 @@ class Soak:
         say(f"all trouble ends after {self._wanted.minutes:g} minutes; now everything may heal")
         self._proxy.clear()
         self._resume()
-        self._daemon.verb("bandwidth", "config")
+        for daemon in self._daemons:
+            daemon.verb("bandwidth", "config")
         began = time.monotonic()
         (now,) = ledger_says(self._postgres.dsn, "SELECT now() AS now")
         retried = time.monotonic()
         while time.monotonic() - began < HEAL_SECONDS:
-            self._daemon.look()
+            self._look()
             if self._is_well(now["now"]):
                 say(f"well again after {time.monotonic() - began:.0f} s")
                 return
@@ -268,13 +290,14 @@ class Soak:
     def _retry_by_hand(self) -> None:
         """Do what people do about files that failed, and about deliveries that wait for them."""
         if self._failed():
-            self._daemon.verb("retry", "--all-failed", "--now")
+            self._daemons[0].verb("retry", "--all-failed", "--now")
             self._faults["retried-by-hand"] += 1
         self._resume()
 
     def _resume(self) -> None:
-        for whom in ([], *([name] for name in PREFIXES)):
-            self._daemon.verb("resume", *whom)
+        for daemon in self._daemons:
+            for whom in ([], *([name] for name in PREFIXES)):
+                daemon.verb("resume", *whom)
 
 
 def main() -> int:

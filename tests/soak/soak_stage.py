@@ -156,7 +156,10 @@ class Postgres:
 class Daemon:
     """The real `sensordropd`, started and ended as often as the soak likes."""
 
-    def __init__(self, folder: Path, server: S3Server, database: str, endpoint_url: str) -> None:
+    def __init__(
+        self, folder: Path, station: str, server: S3Server, database: str, endpoint_url: str
+    ) -> None:
+        folder.mkdir()
         self._folder = folder
         self._endpoint_url = endpoint_url
         self._bucket = ""
@@ -171,7 +174,7 @@ class Daemon:
         self._write(
             "sensordrop.yaml",
             {
-                "station": "soak",
+                "station": station,
                 "database": database,
                 "state_directory": str(self._state),
                 "log_format": "json",
@@ -198,7 +201,9 @@ class Daemon:
 
     # --- configuring ----------------------------------------------------------------------
 
-    def deliver(self, name: str, root: Path, bucket: str, prefix: str, workers: int) -> None:
+    def deliver(
+        self, name: str, root: Path, bucket: str, prefix: str, workers: int, *, shared: bool
+    ) -> None:
         self._write(
             f"conf.d/{name}.yaml",
             {
@@ -215,6 +220,7 @@ class Daemon:
                 "stall_seconds": 3,
                 "multipart_threshold_bytes": 5 * 1024 * 1024,
                 "shares_prefix": True,
+                "shared": shared,
             },
         )
 

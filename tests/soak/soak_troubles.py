@@ -1,4 +1,4 @@
-"""What befalls the daemon, its database, its way to the store, and what people do meanwhile.
+"""What befalls the daemons, their database, their way to the store, and what people do meanwhile.
 
 Each family of troubles has a thread and a stream of chance of its own, so that they mix; within a
 family one thing happens at a time.
@@ -44,14 +44,14 @@ class Troubles:
         self,
         *,
         seed: str,
-        daemon: Daemon,
+        daemons: Sequence[Daemon],
         postgres: Postgres,
         proxy: FaultProxy,
         deliveries: Sequence[str],
         rest_seconds: float,
     ) -> None:
         self._seed = seed
-        self._daemon = daemon
+        self._daemons = list(daemons)
         self._postgres = postgres
         self._proxy = proxy
         self._deliveries = list(deliveries)
@@ -64,7 +64,7 @@ class Troubles:
     def run(self, stop: threading.Event) -> None:
         """Make trouble until `stop` is set. Raises what went wrong with the soak itself."""
         self._stop = stop
-        families = [self._daemons, self._databases, self._stores, self._people]
+        families = [self._daemon_troubles, self._databases, self._stores, self._people]
         threads = [threading.Thread(target=self._guarded, args=(each,)) for each in families]
         for thread in threads:
             thread.start()
@@ -93,30 +93,32 @@ class Troubles:
 
     # --- the daemon -----------------------------------------------------------------------
 
-    def _daemons(self) -> None:
+    def _daemon_troubles(self) -> None:
         self._again_and_again(
             "daemon", 8.0, [(5, self._kill9), (3, self._restart), (2, self._freeze)]
         )
 
     def _kill9(self, dice: random.Random) -> None:
-        self._daemon.kill9()
+        daemon = dice.choice(self._daemons)
+        daemon.kill9()
         self._count("daemon-killed")
         self._stop.wait(dice.uniform(0, 2))
-        self._daemon.start()
+        daemon.start()
         while dice.random() < 0.3:  # and again, while it starts
             self._stop.wait(dice.uniform(0, 1.5))
-            self._daemon.kill9()
+            daemon.kill9()
             self._count("daemon-killed")
-            self._daemon.start()
+            daemon.start()
 
     def _restart(self, dice: random.Random) -> None:
-        self._daemon.stop()
+        daemon = dice.choice(self._daemons)
+        daemon.stop()
         self._count("daemon-stopped")
         self._stop.wait(dice.uniform(0, 2))
-        self._daemon.start()
+        daemon.start()
 
     def _freeze(self, dice: random.Random) -> None:
-        self._daemon.frozen(dice.uniform(0.5, 5))
+        dice.choice(self._daemons).frozen(dice.uniform(0.5, 5))
         self._count("daemon-frozen")
 
     # --- the database ---------------------------------------------------------------------
@@ -193,21 +195,23 @@ class Troubles:
 
     def _pause(self, dice: random.Random) -> None:
         whom = dice.choice([[], [dice.choice(self._deliveries)]])
-        self._daemon.verb("pause", *whom, "--reason", "the soak wants it")
+        daemon = dice.choice(self._daemons)
+        daemon.verb("pause", *whom, "--reason", "the soak wants it")
         self._count("paused")
         self._stop.wait(dice.uniform(0.5, 5))
-        self._daemon.verb("resume", *whom)
+        daemon.verb("resume", *whom)
 
     def _bandwidth(self, dice: random.Random) -> None:
-        self._daemon.verb("bandwidth", dice.choice(["64 KiB/s", "1 MiB/s", "20 MiB/s"]))
+        daemon = dice.choice(self._daemons)
+        daemon.verb("bandwidth", dice.choice(["64 KiB/s", "1 MiB/s", "20 MiB/s"]))
         self._count("bandwidth-changed")
         self._stop.wait(dice.uniform(0.5, 5))
-        self._daemon.verb("bandwidth", "config")
+        daemon.verb("bandwidth", "config")
 
     def _retry(self, dice: random.Random) -> None:
         whose = dice.choice([["--all-failed"], ["--delivery", dice.choice(self._deliveries)]])
-        self._daemon.verb("retry", *whose, *dice.choice([[], ["--now"]]))
+        dice.choice(self._daemons).verb("retry", *whose, *dice.choice([[], ["--now"]]))
         self._count("retried-by-hand")
 
     def _look(self, dice: random.Random) -> None:
-        self._daemon.verb(*dice.choice(QUESTIONS))
+        dice.choice(self._daemons).verb(*dice.choice(QUESTIONS))

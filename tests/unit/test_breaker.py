@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensordrop.core.breaker import (
-    ODD_IN_A_ROW,
     PROBE_BASE_SECONDS,
     PROBE_CAP_SECONDS,
     PROVEN,
-    SHARE_RECOVERY_SECONDS,
     Breaker,
     Pace,
     Suspicion,
@@ -46,6 +44,7 @@ def test_a_new_breaker_is_closed_and_needs_no_probe():
     breaker = Breaker()
     assert not breaker.is_open
     assert not breaker.allows_probe(1e9)
+    assert breaker.probe_at == 0.0
 
 
 def test_the_first_failure_opens_it_until_the_probe_is_due():
@@ -56,6 +55,7 @@ def test_the_first_failure_opens_it_until_the_probe_is_due():
     assert breaker.probe_at == 101.0
     assert not breaker.allows_probe(100.999)
     assert breaker.allows_probe(101.0)
+    assert breaker.allows_probe(102.0)
 
 
 def test_transfers_that_were_running_when_it_opened_do_not_lengthen_the_wait():
@@ -72,6 +72,11 @@ def test_a_failed_probe_doubles_the_wait_and_shows_the_newer_failure():
     assert second.failures == 2
     assert second.failure == failure("expired-token")
     assert second.probe_at - first.probe_at == 2 * first.probe_at
+
+
+def test_a_probe_that_fails_late_doubles_the_wait_too():
+    first = tripped(Breaker(), failure(), monotonic=0.0, dice=0.5)
+    assert tripped(first, failure(), monotonic=first.probe_at + 5.0, dice=0.5).failures == 2
 
 
 def test_the_waits_grow_up_to_the_cap():
@@ -132,8 +137,9 @@ def met(breaker, *failures):
     ("before", "failures", "is_open"),
     [
         (PROVEN, [odd()], False),
-        (PROVEN, [odd()] * (ODD_IN_A_ROW - 1), False),
-        (PROVEN, [odd()] * ODD_IN_A_ROW, True),
+        (PROVEN, [odd()] * 4, False),
+        (PROVEN, [odd()] * 5, True),
+        (replace(PROVEN, odd_in_a_row=6), [odd()], True),
         (PROVEN, [odd(), failure()], True),
         (PROVEN, [failure()], True),
         (PROVEN, [odd(retry_after=3.0)], True),
@@ -159,11 +165,19 @@ def test_a_store_that_asks_for_less_gets_half_and_grows_back():
     assert slowed(pace, monotonic=100.5) == pace, "requests of one moment count once"
     pace = slowed(pace, monotonic=101.0)
     assert pace.workers(16, 101.0) == 4
-    assert pace.workers(16, 101.0 + SHARE_RECOVERY_SECONDS / 2) == 12
-    assert pace.workers(16, 101.0 + SHARE_RECOVERY_SECONDS) == 16
+    assert pace.workers(16, 131.0) == 12
+    assert pace.workers(1600, 146.0) == 1600
+    assert pace.workers(1600, 145.4) == 1597
     for second in range(20):
         pace = slowed(pace, monotonic=102.0 + 2 * second)
+    assert pace.share == 0.0625
     assert pace.workers(15, pace.since) == 1, "it never stands still"
+
+
+def test_a_new_pace_is_the_whole_one_and_the_clock_may_have_begun_just_now():
+    assert Pace().share == 1.0
+    assert Pace().workers(16, 0.0) == 16
+    assert Pace(share=0.25, since=10.0).share_at(40.0) == 0.75
 
 
 def test_a_file_is_to_blame_when_it_fails_again_and_again_and_the_others_don_t():
@@ -174,4 +188,9 @@ def test_a_file_is_to_blame_when_it_fails_again_and_again_and_the_others_don_t()
     twice = proven_once(replace(once, unproven=True))
     assert not blamed(once, suspects=1)
     assert blamed(twice, suspects=1)
+    assert blamed(twice, suspects=0)
+    assert not blamed(suspicion, suspects=0)
     assert not blamed(twice, suspects=2), "where many fail it takes more"
+    assert blamed(Suspicion(proofs=3), suspects=1)
+    assert blamed(Suspicion(proofs=6), suspects=3)
+    assert not blamed(Suspicion(proofs=5), suspects=3)

@@ -93,8 +93,6 @@ class Pace:
 
     def share_at(self, monotonic: float) -> float:
         """Give the share by now: it grows back evenly, up to 1."""
-        if self.share >= 1.0:
-            return 1.0
         return min(1.0, self.share + (monotonic - self.since) / SHARE_RECOVERY_SECONDS)
 
     def workers(self, most: int, monotonic: float) -> int:
