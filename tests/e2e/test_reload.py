@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -173,6 +174,26 @@ def test_a_broken_configuration_leaves_the_old_one_in_force_and_says_so(station,
     assert reload(station)["changes"] == "nothing is different"
     assert station.status_json()["configuration"][0]["problem"] is None
     manager.wait_for("1 delivery · 1/1 files")
+
+
+def test_the_verb_waits_for_what_comes_of_it(station):
+    nobody = station.sensordrop("reload")
+    assert (nobody.returncode, nobody.stdout) == (3, "")
+    station.start()
+    station.delivery("card", max_workers=9)
+    done = station.sensordrop("reload")
+    assert (done.returncode, done.stdout) == (0, "reloaded: changed: card (max_workers)\n")
+    station.delivery("card", max_workers="many")
+    refused = station.sensordrop("reload")
+    assert refused.returncode == 2
+    assert "'many' is not a whole number" in refused.stderr
+    assert "stays in force" in refused.stderr
+    told = station.sensordrop("reload", "--json")
+    assert told.returncode == 2
+    assert json.loads(told.stdout)["taken"] is False
+    assert len(json.loads(told.stdout)["problems"]) == 1
+    station.delivery("card", max_workers=9)
+    assert station.sensordrop("reload").stdout == "reloaded: nothing is different\n"
 
 
 def test_many_reloads_in_a_row_while_it_sweeps_and_uploads_lose_nothing(station):

@@ -265,6 +265,35 @@ def test_frozen_it_is_ended_by_the_watchdog_and_starts_again(machine):
     machine.run(f"rm -r /run/systemd/system/{UNIT}.service.d && systemctl daemon-reload")
 
 
+def test_a_reload_takes_a_delivery_in_and_out_while_it_runs(machine):
+    before = show(machine, "MainPID")
+    machine.write("/etc/sensordrop/conf.d/later.yaml", DELIVERY_LATER)
+    machine.run("mkdir -p /srv/cards/later/950360 && echo x > /srv/cards/later/950360/REC_1.WAV")
+    machine.run(f"systemctl reload {UNIT}")
+    machine.wait_for(
+        lambda: (
+            machine.run("test -e /srv/objects/field/C3/950360/REC_1.WAV", check=False).returncode
+            == 0
+        ),
+        what="the new delivery's file is in the bucket",
+    )
+    machine.write("/etc/sensordrop/conf.d/wrong.yaml", "local_direktory: /srv/x\n")
+    refused = machine.run(f"systemctl reload {UNIT}", check=False)
+    assert refused.returncode != 0, "systemctl says that it was not taken"
+    assert show(machine, "ActiveState") == "active"
+    machine.wait_for(
+        lambda: "configuration refused" in show(machine, "StatusText"), what="the status line"
+    )
+    told = machine.tell(f"journalctl -u {UNIT} EVENT=configuration_problem -o cat --no-pager")
+    assert "local_direktory" in told
+    machine.run("rm /etc/sensordrop/conf.d/wrong.yaml /etc/sensordrop/conf.d/later.yaml")
+    machine.run(f"systemctl reload {UNIT}")
+    machine.wait_for(
+        lambda: show(machine, "StatusText").startswith("1 delivery"), what="as it was before"
+    )
+    assert show(machine, "MainPID") == before, "never restarted"
+
+
 def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(machine):
     machine.write("/etc/sensordrop/conf.d/wrong.yaml", "local_direktory: /srv/x\n")
     started = machine.run(f"systemctl restart {UNIT}", check=False)

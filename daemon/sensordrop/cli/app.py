@@ -21,6 +21,7 @@ VERBS = {
     "pause": ("sensordrop.cli.pause", "Stop the uploads of a delivery, or of all."),
     "pipeline": ("sensordrop.cli.pipeline", "Upload, retry and tell, one after the other."),
     "receipt": ("sensordrop.cli.receipt", "Say whether a card can be wiped now, and sign for it."),
+    "reload": ("sensordrop.cli.reload", "Have the daemon read its configuration again."),
     "report": ("sensordrop.cli.report", "Show the season, and what is not safe yet."),
     "rescan": ("sensordrop.cli.rescan", "Have a delivery's folder swept now."),
     "resume": ("sensordrop.cli.resume", "Let uploads go on that were paused."),

@@ -7,7 +7,7 @@ from sensordrop.config.addresses import masked
 from sensordrop.config.credentials import take_credentials
 from sensordrop.config.endpoints import Endpoint
 from sensordrop.config.environment import default_path
-from sensordrop.config.loading import Configuration, load
+from sensordrop.config.loading import Configuration, load, state_directory_of
 from sensordrop.config.models import DaemonConfig, DeliveryConfig
 from sensordrop.config.problem import ConfigurationError, Notice, Problem, ProblemCode
 
@@ -23,5 +23,6 @@ __all__ = [
     "default_path",
     "load",
     "masked",
+    "state_directory_of",
     "take_credentials",
 ]

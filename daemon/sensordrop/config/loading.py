@@ -98,6 +98,15 @@ def load(
     return configuration, tuple({str(notice): notice for notice in loader.notices}.values())
 
 
+def state_directory_of(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Say where a daemon on this configuration keeps its state, whatever else is wrong with it.
+
+    Blocks on the disk. Where the very key is wrong, it is the default.
+    """
+    loader = _Loader(environ=environ, flags={}, delivery_flags={}, allow_relative=True)
+    return loader.run(path, deliveries_required=False).daemon.state_directory
+
+
 def _flag_layer(flags: Mapping[str, object] | None) -> Layer:
     return {
         key: Given(value=value, file=COMMAND_LINE, key="--" + key.replace("_", "-"))
