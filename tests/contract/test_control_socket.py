@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -262,6 +263,25 @@ def test_a_path_longer_than_a_sockets_name_may_be_works(ledger, tmp_path):
         assert wait_for_daemon(path).hello() == ABOUT
         mode = path.stat().st_mode & 0o777
         assert mode == 0o600, "without a group it is its owner's alone"
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_a_group_that_it_already_has_takes_no_chown_and_one_it_may_not_give_is_left(
+    ledger, tmp_path, monkeypatch, may
+):
+    """The sandbox under systemd refuses every chown, also one that changes nothing."""
+
+    def refused(*_arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    own = os.getegid()
+    monkeypatch.setattr(os, "chown", refused)
+    group = own if may else own + 12345
+    monkeypatch.setattr(control_server, "controlling_group", lambda _name: (group, None))
+    path = tmp_path / "control.sock"
+    with served(path, operations(ledger)):
+        wait_for_daemon(path)
+        assert path.stat().st_mode & 0o777 == (0o660 if may else 0o600)
 
 
 def test_lists_hold_what_a_client_may_see_and_nothing_else(ledger):

@@ -26,6 +26,10 @@ LOCK_SECONDS = 5.0
 LOCK_TURN_SECONDS = 0.05
 
 
+class NotOursToGiveError(Exception):
+    """The socket can't be handed to a group: this process, or its sandbox, may not."""
+
+
 def socket_path(config: DaemonConfig) -> Path:
     """Give where a configured daemon has its control socket."""
     if config.control_socket is not None:
@@ -73,7 +77,7 @@ def listen(path: Path, *, mode: int, group: int | None, backlog: int) -> socket.
     """Take the socket and listen; what a dead daemon left is replaced, what lives never is.
 
     Who may connect is settled before anybody can. Blocks for a moment while another daemon looks
-    at the same folder. Raises OSError: EADDRINUSE where somebody answers there, EEXIST where
+    at the same folder. Raises NotOursToGiveError, and OSError: EADDRINUSE where somebody answers there, EEXIST where
     something else than a socket is there.
     """
     path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -82,14 +86,24 @@ def listen(path: Path, *, mode: int, group: int | None, backlog: int) -> socket.
         with _alone_in(path.parent), short_name(path) as name:
             _clear(path)
             listening.bind(name)
-            if group is not None:
-                os.chown(path, -1, group)
+            if group is not None and path.lstat().st_gid != group:
+                _hand_to(path, group)
             path.chmod(mode)
             listening.listen(backlog)
     except BaseException:
         listening.close()
         raise
     return listening
+
+
+def _hand_to(path: Path, group: int) -> None:
+    try:
+        os.chown(path, -1, group)
+    except PermissionError as error:
+        path.unlink()
+        raise NotOursToGiveError(
+            f"this process may not hand its socket to the group with number {group}"
+        ) from error
 
 
 def leave(path: Path, inode: int) -> None:

@@ -24,7 +24,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
-from sensordrop.control.address import controlling_group, leave, listen
+from sensordrop.control.address import (
+    NotOursToGiveError,
+    controlling_group,
+    leave,
+    listen,
+)
 from sensordrop.control.openapi import description
 from sensordrop.control.peer import peer_of
 from sensordrop.control.refusal import STATUS, Reason, RefusedError
@@ -112,17 +117,25 @@ class ControlServer:
 
     def _listen(self) -> tuple[socket.socket, int | None]:
         group, problem = controlling_group(self._settings.group)
-        mode = self._settings.mode
-        if group is None and not mode & OTHERS:
-            mode &= OWNER  # whoever is in the daemon's own group by chance has no say
+        try:
+            listening = self._take(group)
+        except NotOursToGiveError as error:
+            problem, group = str(error), None
+            listening = self._take(group)
         if problem is not None:
             _log.warning("control_group_missing", problem=problem,
                          hint="until the daemon is started anew only root and its own user may "
-                         "control it: make the group, or put the daemon's user into it")  # fmt: skip
-        listening = listen(self._settings.path, mode=mode, group=group, backlog=MOST_CONNECTIONS)
-        _log.info("control_served", socket=str(self._settings.path), mode=f"{mode:04o}",
+                         "control it: make the group, and let it be a group of the daemon's user; "
+                         "under systemd it must be the Group= of the service")  # fmt: skip
+        _log.info("control_served", socket=str(self._settings.path),
                   group=None if group is None else _group_name(group))  # fmt: skip
         return listening, group
+
+    def _take(self, group: int | None) -> socket.socket:
+        mode = self._settings.mode
+        if group is None and not mode & OTHERS:
+            mode &= OWNER  # whoever is in the daemon's own group by chance has no say
+        return listen(self._settings.path, mode=mode, group=group, backlog=MOST_CONNECTIONS)
 
     def _serve(self, listening: socket.socket, group: int | None, stop: StopFlag) -> None:
         desk = _Desk(self._operations, group, self._close_thread)
