@@ -36,7 +36,7 @@ from sensordrop.engine.batch import LOOK_SECONDS, BatchRun, figures_of
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.halts import SET_BY
 from sensordrop.engine.supervisor import Service
-from sensordrop.ports import Clock, RetryOrder, SessionLetter, SessionLine, SessionTrouble
+from sensordrop.ports import Clock, LetterLine, RetryOrder, SessionLine, SessionTrouble
 
 RUNS = uuid.UUID("5f0e8f0a-5a0c-4c0b-9f6e-2b7f6f0f6d11")
 """Runs of the same folder at the same station are told by a number made of both under this one."""
@@ -107,11 +107,11 @@ class HandResult:
     failed: Sequence[SessionTrouble] = ()
     """What is in quarantine in the delivery now, whichever session it failed in."""
 
-    letters: Sequence[SessionLetter] = ()
+    letters: Sequence[LetterLine] = ()
     """What was to be told about the session."""
 
     @property
-    def untold(self) -> SessionLetter | None:
+    def untold(self) -> LetterLine | None:
         """What somebody wants to know and was not told yet."""
         return next((each for each in self.letters if each.state is not LetterState.TOLD), None)
 

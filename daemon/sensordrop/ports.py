@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID
 
@@ -959,6 +960,10 @@ class DeliveryCounts:
     """How the running session stands, if there is one."""
     mismatches: int
     """Stored objects that were found missing or different when they were last verified."""
+    letters_delayed: int
+    """Letters that could not be told yet, and are tried again."""
+    letters_failed: int
+    """Letters of the last 30 days that were given up."""
     daemon_alive: bool
     """Whether a daemon that looks after it has a fresh heartbeat."""
 
@@ -1513,8 +1518,47 @@ class StoryLedger(Protocol):
         ...
 
 
+class AskedAgain(StrEnum):
+    """What came of asking for a session's registration."""
+
+    ASKED = "asked"
+    RUNNING = "the session has not ended"
+    NOBODY = "nobody is to be told"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LetterLine:
+    """What somebody was, or is to be, told of a session; `status`, `answer` and `problem` are those
+    of the last attempt.
+    """
+
+    kind: LetterKind
+    endpoint: str
+    digest: str
+    idempotency_key: str
+    state: LetterState
+    attempts: int
+    asked_at: datetime
+    next_at: datetime | None
+    told_at: datetime | None
+    status: int | None
+    answer: str
+    problem: str | None
+
+
 class ControlLedger(Ledger, StoryLedger, Protocol):
     """What people's requests need of the ledger, to look and to set."""
+
+    def letters_of(self, session_id: int) -> list[LetterLine]:
+        """Tell what others were told of a session, in the order in which it was written."""
+        ...
+
+    def ask_letter_again(self, session_id: int, endpoint: EndpointBinding | None) -> AskedAgain:
+        """Have the registration of a session told once more, under the key that it has.
+
+        To `endpoint`, else to whom its delivery tells. It is written now if it never was.
+        """
+        ...
 
 
 # --- running by hand ----------------------------------------------------------------------
@@ -1547,16 +1591,6 @@ class LeftToDo:
 
     any: bool
     to_be_had: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SessionLetter:
-    """What is to be told about a session, to whom, and what went wrong with it last."""
-
-    kind: LetterKind
-    endpoint: str
-    state: LetterState
-    problem: str | None
 
 
 class BatchLedger(Ledger, StoryLedger, Protocol):
@@ -1597,7 +1631,7 @@ class BatchLedger(Ledger, StoryLedger, Protocol):
         """Count the delivery's quarantined files by class of error, the most frequent first."""
         ...
 
-    def letters_of(self, session_id: int) -> list[SessionLetter]:
+    def letters_of(self, session_id: int) -> list[LetterLine]:
         """Tell how all that is to be told about a session stands."""
         ...
 
@@ -1869,8 +1903,9 @@ class OutboxLedger(Protocol):
         *,
         busy: Collection[str],
         lease_seconds: float,
+        session_id: int | None = None,
     ) -> Letter | None:
-        """Lease the letter that is due for longest, if any is.
+        """Lease the letter that is due for longest, if any is; of one session, if it is named.
 
         `wanted` says who can send what: delivery, kind, the endpoint's digest. `busy` are digests
         of endpoints that are being told something by this program.

@@ -362,6 +362,28 @@ CASES = [
         alert="SensordropStoredFilesMismatch", given=[of_card("mismatched_files", "0x10")], at="5m"
     ),
     Case(
+        alert="SensordropRegistrationFailed",
+        given=[of_card("letters", "0x2 2x10", state="failed")],
+        at="10m",
+        reads="2 registrations or notifications of card were given up.",
+    ),
+    Case(
+        alert="SensordropRegistrationFailed",
+        given=[of_card("letters", "5x10", state="waiting")],
+        at="10m",
+    ),
+    Case(
+        alert="SensordropRegistrationLate",
+        given=[of_card("oldest_letter_timestamp_seconds", "0x100")],
+        at="75m",
+        reads="A registration or notification of card waits for 1h 15m 0s.",
+    ),
+    Case(
+        alert="SensordropRegistrationLate",
+        given=[of_card("oldest_letter_timestamp_seconds", "0x100")],
+        at="55m",
+    ),
+    Case(
         alert="SensordropAuditStale",
         given=[
             series("sensordrop_audit_due_files", "230x100"),

@@ -114,6 +114,8 @@ def test_every_route_answers_as_its_description_says(hut):
     }  # fmt: skip
     assert named == {*BY_NAME, "openapi"}
     for route in ROUTES:
+        if route.name == "trigger":
+            continue  # it needs a session that has ended: test_outbox.py
         told = client.ask(route.name, **EVERYTHING.get(route.name, {}))
         schema = {**ANSWERS[route.name], "$schema": "https://json-schema.org/draft/2020-12/schema"}
         Draft202012Validator(schema).validate(told)

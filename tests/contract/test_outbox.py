@@ -7,13 +7,19 @@ import threading
 import uuid
 from dataclasses import replace
 
+import pytest
+from jsonschema import Draft202012Validator
 from test_ledger import NOW, ask, binding, receipt, register, row, sweep
 
 from sensordrop.adapters.ledger.outbox import KEPT_ATTEMPTS
+from sensordrop.control.answers import ANSWERS
+from sensordrop.control.refusal import RefusedError
+from sensordrop.control.service import Operations
 from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
 from sensordrop.core.lifecycle import Quarantine, RecordUploaded
-from sensordrop.ports import Commit, EndpointBinding
+from sensordrop.core.principal import Principal, Role
+from sensordrop.ports import AskedAgain, Commit, EndpointBinding
 
 REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="no", hint="ask")
 TOLD = LetterPlan(state=LetterState.TOLD)
@@ -207,3 +213,47 @@ def test_a_delivery_that_is_pointed_elsewhere_leaves_its_letters_to_the_new_one(
     letter = lease(ledger, place)
     assert letter.delivery_id == place.delivery_ids["north"] != delivery
     assert json.loads(letter.body)["cycle"] == "C1", "what happened stays true"
+
+
+def test_a_registration_is_asked_for_again_under_its_key_and_of_sessions_from_before(ledger):
+    place = register(ledger, binding())
+    delivery = place.delivery_ids["north"]
+    old = work(ledger, place, delivery, b"S/a")
+    assert ledger.ask_letter_again(old, None) is AskedAgain.NOBODY
+    place = register(ledger, telling())
+    new = work(ledger, place, delivery, b"S/b")
+    first = lease(ledger, place)
+    note(ledger, first, LetterPlan(state=LetterState.FAILED, problem="gone"), status=410)
+    operations = Operations(ledger=ledger, station="hut", zone=NOW.tzinfo)
+    somebody = Principal(name="ann@hut", role=Role.ADMIN)
+    told = operations.trigger(somebody, session_id=new)
+    Draft202012Validator(ANSWERS["trigger"]).validate(told)
+    assert [(each["state"], each["status"]) for each in told["letters"]] == [("waiting", 410)]
+    again = lease(ledger, place)
+    assert (again.idempotency_key, again.body) == (first.idempotency_key, first.body)
+    assert again.attempts == 0, "its waits begin anew"
+    operations.trigger(somebody, session_id=old)
+    before = lease(ledger, place)
+    assert json.loads(before.body)["session_id"] == old
+    sweep(ledger, delivery, row(b"S/c"))
+    with pytest.raises(RefusedError, match="has not ended"):
+        operations.trigger(somebody, session_id=new + 1)
+
+
+def test_what_was_not_told_is_counted_where_people_look(ledger, database):
+    place = register(ledger, telling())
+    delivery = place.delivery_ids["north"]
+    for path in (b"S/a", b"S/b", b"S/c", b"S/d"):
+        work(ledger, place, delivery, path)
+    note(ledger, lease(ledger, place), LetterPlan(state=LetterState.FAILED, problem="gone"))
+    note(ledger, lease(ledger, place), LATER)
+    note(ledger, lease(ledger, place))
+    ask(database, "UPDATE outbox SET asked_at = timestamptz 'epoch' + interval '9 s' WHERE id = 4")
+    (counts,) = ledger.status("hut")
+    assert (counts.letters_delayed, counts.letters_failed) == (1, 1)
+    reading = ledger.read_vitals(place.daemon_id, [delivery]).deliveries[delivery]
+    assert (reading.letters_waiting, reading.letters_failed) == (2, 1)
+    assert reading.oldest_letter_at == 9.0
+    ask(database, "UPDATE outbox SET asked_at = now() - interval '31 days' WHERE state = 'failed'")
+    (counts,) = ledger.status("hut")
+    assert counts.letters_failed == 0

@@ -121,6 +121,46 @@ def test_an_endpoint_in_trouble_is_told_as_soon_as_it_is_well_and_one_that_refus
     assert len(receiver.heard) == 4
 
 
+def trigger(station, *arguments: str) -> tuple[int, dict]:
+    done = station.sensordrop("trigger", *arguments, "--json")
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["letter"]
+
+
+def test_what_failed_is_seen_and_told_again_by_hand_with_and_without_a_daemon(station, receiver):
+    receiver.always = answer(410, "gone for t0ken")
+    station.delivery(endpoint=told_to(receiver, secret=SECRET, token="t0ken"))
+    drop(station)
+    station.start()
+    station.wait_for(lambda: [r for r in outbox(station) if r["state"] == "failed"], what="refused")
+    assert station.delivery_status()["letters"] == {"delayed": 0, "failed": 1}
+    assert "could not be told" in station.sensordrop("status").stdout
+    shown = station.sensordrop("session", "1").stdout
+    assert "registration to" in shown
+    assert "failed after 1 attempts: the endpoint answered 410" in shown
+    told = json.loads(station.sensordrop("session", "1", "--json").stdout)["letters"]
+    assert [(each["status"], each["answer"]) for each in told] == [(410, "gone for ***")]
+    receiver.always = answer(200)
+    code, letter = trigger(station, "--session-id", "1")
+    assert (code, letter["state"], letter["status"]) == (0, "told", 200)
+    assert station.delivery_status()["letters"] == {"delayed": 0, "failed": 0}
+    assert station.daemon.stop() == 0
+    receiver.always = answer(503)
+    code, letter = trigger(station, "--session-id", "1")
+    assert (code, letter["state"], letter["status"]) == (1, "waiting", 503)
+    with receiving() as other:
+        code, letter = trigger(
+            station, "--session-id", "1", "--url", other.url, "--allow-private-addresses"
+        )
+        assert (code, letter["state"]) == (0, "told")
+        (heard,) = other.heard
+    assert "authorization" not in heard.headers, "it was meant for another host"
+    assert "sensordrop-signature" in heard.headers
+    assert len({each.key for each in receiver.heard}) == 1
+    assert heard.key != receiver.heard[0].key
+    assert station.sensordrop("trigger", "--session-id", "99").returncode == 2
+
+
 def test_the_example_receiver_of_the_documentation_takes_each_session_once(station, tmp_path):
     file = tmp_path / "registrations.jsonl"
     server = subprocess.Popen(

@@ -55,6 +55,9 @@ def delivery(**changes) -> DeliveryVitals:
             uploading=4,
             oldest_pending_at=99.5,
             mismatches=1,
+            letters_waiting=3,
+            letters_failed=1,
+            oldest_letter_at=77.0,
             session=SessionReading(
                 started_at=100.0,
                 progress=SessionProgress(
@@ -141,6 +144,9 @@ def test_every_metric_is_written_out_with_its_labels():
 
 def test_counts_are_those_that_status_shows():
     found = written(station(delivery()))
+    assert of(found, "letters", delivery="card", state="waiting") == 3
+    assert of(found, "letters", delivery="card", state="failed") == 1
+    assert of(found, "oldest_letter_timestamp_seconds", delivery="card") == 77.0
     assert of(found, "delivery_files", delivery="card", state="pending") == 6
     assert of(found, "delivery_files", delivery="card", state="uploading") == 4
     assert of(found, "delivery_files", delivery="card", state="settling") == 2

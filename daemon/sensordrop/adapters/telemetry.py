@@ -94,6 +94,14 @@ def _of_reading(
     return lambda d: () if d.reading is None else _one(read(d.reading))
 
 
+def _letters(delivery: DeliveryVitals) -> Iterable[Sample]:
+    reading = delivery.reading
+    if reading is None:
+        return ()
+    waiting, failed = float(reading.letters_waiting), float(reading.letters_failed)
+    return ((("waiting",), waiting), (("failed",), failed))
+
+
 def _of_session(
     read: Callable[[SessionReading], float | None],
 ) -> Callable[[DeliveryVitals], Iterable[Sample]]:
@@ -444,6 +452,21 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         labels=("delivery",),
         meaning="Stored files that were found missing or different in the store, up to 10,000.",
         read=_of_reading(lambda r: r.mismatches),
+    ),
+    DeliveryMetric(
+        name="letters",
+        kind="gauge",
+        labels=("delivery", "state"),
+        meaning="Registrations and notifications that wait to be told, and that were given up in "
+        "the last 30 days (`failed`).",
+        read=_letters,
+    ),
+    DeliveryMetric(
+        name="oldest_letter_timestamp_seconds",
+        kind="gauge",
+        labels=("delivery",),
+        meaning="Since when the registration or notification waits that nobody heard for longest.",
+        read=_of_reading(lambda r: r.oldest_letter_at),
     ),
     DeliveryMetric(
         name="breaker_open",

@@ -30,6 +30,7 @@ VERBS = {
     "sessions": ("sensordrop.cli.sessions", "List the bursts of work."),
     "status": ("sensordrop.cli.status", "Show how every delivery stands."),
     "upload": ("sensordrop.cli.upload", "Upload a folder now, without the daemon."),
+    "trigger": ("sensordrop.cli.trigger", "Tell once more that a session has ended."),
     "verify": ("sensordrop.cli.verify", "Compare what is stored with the ledger and the disk."),
     "version": ("sensordrop.cli.version", "Say which version this is."),
     "why": ("sensordrop.cli.why", "Tell one file's whole story, and what holds it up."),

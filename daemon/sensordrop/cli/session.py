@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from sensordrop.adapters.clock import local_zone
+from sensordrop.cli.controls import clock_text
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
 from sensordrop.cli.sessions import show
 from sensordrop.core.terminal import printable
+
+
+def letter_words(letter: dict[str, Any]) -> str:
+    """Tell for people what became of a letter."""
+    zone = local_zone()
+    line = f"{letter['kind']} to {printable(letter['endpoint'])}: {letter['state']}"
+    if letter["state"] == "told":
+        return f"{line} at {clock_text(letter['told_at'], zone)} (answer {letter['status']})"
+    if letter["problem"]:
+        line += f" after {letter['attempts']} attempts: {printable(letter['problem'])}"
+    if letter["next_attempt_at"] and letter["attempts"]:
+        line += f"; tried again at {clock_text(letter['next_attempt_at'], zone)}"
+    return line
 
 
 @click.command()
@@ -39,5 +55,7 @@ def command(
         click.echo(
             f"{each['error_class']}: {each['files']:,} failed, such as {printable(each['example'])}"
         )
+    for each in told["letters"]:
+        click.echo(letter_words(each))
     if told["counts"]["failed"]:
         click.echo(f"once it is mended: sensordrop retry --session-id {session_id}")

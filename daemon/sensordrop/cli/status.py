@@ -139,6 +139,15 @@ def remarks(told: dict[str, Any]) -> list[str]:
                 f"{name}: {each['mismatches']:,} stored objects are missing or different in the "
                 f"bucket: sensordrop verify --delivery {quote(each['name'])}"
             )
+        for state, advice in (
+            ("delayed", "it is tried again"),
+            ("failed", "it is not tried again"),
+        ):
+            if each["letters"][state]:
+                lines.append(
+                    f"{name}: {each['letters'][state]:,} registrations or notifications could not "
+                    f"be told, {advice}: sensordrop sessions --delivery {quote(each['name'])}"
+                )
         if each["reason"]:
             lines.append(f"{name}: {printable(each['reason'])}")
     lines += [_breaker_words(each) for each in told["breakers"]]

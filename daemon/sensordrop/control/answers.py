@@ -59,6 +59,7 @@ _DELIVERY_STATUS = _object(
     counts=_counts(*COUNTED),
     bytes=_object(pending=WHOLE, uploaded=WHOLE),
     mismatches=WHOLE,
+    letters=_object(delayed=WHOLE, failed=WHOLE),
     session=_maybe(_object(id=WHOLE, started_at=TIME)),
     progress=_maybe(_PROGRESS),
 )
@@ -104,6 +105,21 @@ _SESSION = _object(
     bytes=_object(total=WHOLE, uploaded=WHOLE),
 )
 _TROUBLES = _list(_object(error_class=TEXT, files=WHOLE, example=TEXT))
+_LETTERS = _list(
+    _object(
+        kind=TEXT,
+        endpoint=TEXT,
+        idempotency_key=TEXT,
+        state={"enum": ["waiting", "told", "failed"]},
+        attempts=WHOLE,
+        asked_at=TIME,
+        next_attempt_at=_maybe(TIME),
+        told_at=_maybe(TIME),
+        status=_maybe(WHOLE),
+        answer=TEXT,
+        problem=_maybe(TEXT),
+    )
+)
 _FILE = _object(
     delivery=TEXT,
     sensor=TEXT,
@@ -169,8 +185,8 @@ ANSWERS: dict[str, Schema] = {
     ),
     "session": {
         **_SESSION,
-        "required": sorted([*_SESSION["required"], "failures"]),
-        "properties": {**_SESSION["properties"], "failures": _TROUBLES},
+        "required": sorted([*_SESSION["required"], "failures", "letters"]),
+        "properties": {**_SESSION["properties"], "failures": _TROUBLES, "letters": _LETTERS},
     },
     "sessions": _object(sessions=_list(_SESSION), next=_maybe(WHOLE)),
     "set_bandwidth": _LIMITS,
@@ -183,6 +199,7 @@ ANSWERS: dict[str, Schema] = {
             _object(station=TEXT, since=TIME, refused_at=_maybe(TIME), problem=_maybe(TEXT))
         ),
     ),
+    "trigger": _object(session_id=WHOLE, delivery=TEXT, running=FLAG, letters=_LETTERS),
     "whoami": _object(name=TEXT, role={"enum": ["viewer", "admin"]}, clients=_maybe(_list(TEXT))),
 }
 """The answer of each operation, by its name."""

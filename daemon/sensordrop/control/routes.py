@@ -326,6 +326,12 @@ ROUTES = (
         summary="How every delivery stands.",
     ),
     Route(
+        method="POST", path=f"{BASE}/trigger",
+        operation=Operations.trigger, role=Role.ADMIN,
+        summary="Have a session's registration told once more, under the same key.",
+        parameters=(_SESSION,),
+    ),
+    Route(
         method="GET", path=f"{BASE}/whoami", operation=Operations.whoami, role=Role.VIEWER,
         summary="Who asks, and what they may do.",
     ),

@@ -20,6 +20,7 @@ from sensordrop.control.told import (
     configuration_told,
     delivery_told,
     file_told,
+    letter_told,
     limit_told,
     limits_of,
     past_told,
@@ -33,7 +34,7 @@ from sensordrop.core.keys import path_bytes, path_text
 from sensordrop.core.principal import Principal
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.core.timetable import TimetableError
-from sensordrop.ports import ControlLedger, FileFilter, RetryOrder
+from sensordrop.ports import AskedAgain, ControlLedger, FileFilter, RetryOrder
 from sensordrop.version import VERSION
 
 HISTORY_LINES = 200
@@ -134,7 +135,11 @@ class Operations:
                 Reason.UNKNOWN, f"there is no session {session_id}: sensordrop sessions lists them"
             )
         troubles = self.ledger.session_troubles(session_id)
-        return session_told(lines[0]) | {"failures": [trouble_told(each) for each in troubles]}
+        letters = self.ledger.letters_of(session_id)
+        return session_told(lines[0]) | {
+            "failures": [trouble_told(each) for each in troubles],
+            "letters": [letter_told(each) for each in letters],
+        }
 
     def files(
         self,
@@ -304,6 +309,28 @@ class Operations:
             for place in places
         ]  # fmt: skip
         return self._retried(places, orders)
+
+    def trigger(self, principal: Principal, *, session_id: int) -> Told:
+        """Have a session's registration told once more, under the same key."""
+        (place,) = self._of_session(self._places(principal, None), session_id)
+        match self.ledger.ask_letter_again(session_id, None):
+            case AskedAgain.RUNNING:
+                raise RefusedError(
+                    Reason.UNKNOWN, f"session {session_id} has not ended: it is told when it has"
+                )
+            case AskedAgain.NOBODY:
+                raise RefusedError(
+                    Reason.UNKNOWN,
+                    f"delivery {place.name} has no endpoint: configure one and reload the daemon, "
+                    "or name one with --url",
+                )
+        self.changed()
+        return {
+            "session_id": session_id,
+            "delivery": place.name,
+            "running": place.daemon_alive,
+            "letters": [letter_told(each) for each in self.ledger.letters_of(session_id)],
+        }
 
     def _retried(self, places: Sequence[DeliveryPlace], orders: Sequence[RetryOrder]) -> Told:
         """Carry the orders out, one for each place, and tell what came of them."""

@@ -20,6 +20,7 @@ from sensordrop.ports import (
     ConfigurationState,
     DeliveryCounts,
     FileLine,
+    LetterLine,
     OpenBreaker,
     PastControl,
     SessionLine,
@@ -85,6 +86,7 @@ def status_told(delivery: DeliveryCounts, limits: Limits = NO_LIMITS) -> Told:
         "counts": {name: counts[name] for name in COUNTED},
         "bytes": {"pending": sizes.get("pending", 0), "uploaded": sizes.get("uploaded", 0)},
         "mismatches": delivery.mismatches,
+        "letters": {"delayed": delivery.letters_delayed, "failed": delivery.letters_failed},
         "session": None
         if delivery.session_id is None or delivery.session_started_at is None
         else {
@@ -186,6 +188,23 @@ def session_told(line: SessionLine) -> Told:
 def trouble_told(trouble: SessionTrouble) -> Told:
     """Tell what failed in a session, by kind of error."""
     return {"error_class": trouble.error_class, "files": trouble.files, "example": trouble.path}
+
+
+def letter_told(line: LetterLine) -> Told:
+    """Tell what somebody was, or is to be, told of a session."""
+    return {
+        "kind": line.kind.value,
+        "endpoint": line.endpoint,
+        "idempotency_key": line.idempotency_key,
+        "state": line.state.value,
+        "attempts": line.attempts,
+        "asked_at": iso(line.asked_at),
+        "next_attempt_at": iso(line.next_at),
+        "told_at": iso(line.told_at),
+        "status": line.status,
+        "answer": line.answer,
+        "problem": line.problem,
+    }
 
 
 def file_told(line: FileLine) -> Told:

@@ -39,6 +39,11 @@ class DeliveryReading:
     mismatches: int = 0
     """Stored objects that were found missing or different; counted up to a limit."""
     session: SessionReading | None = None
+    letters_waiting: int = 0
+    letters_failed: int = 0
+    """Letters of the last 30 days that were given up."""
+    oldest_letter_at: float | None = None
+    """Since when the letter waits that was asked for first of all that nobody heard yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

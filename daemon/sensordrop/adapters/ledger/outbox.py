@@ -9,8 +9,8 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.core.letters import Answer, LetterKind, LetterPlan
-from sensordrop.ports import EndpointBinding, Letter
+from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
+from sensordrop.ports import AskedAgain, EndpointBinding, Letter, LetterLine
 
 KEPT_ATTEMPTS = 20
 """Attempts of a letter that are kept: an endpoint that is down for days makes hundreds."""
@@ -29,6 +29,7 @@ class Outbox:
         *,
         busy: Collection[str],
         lease_seconds: float,
+        session_id: int | None = None,
     ) -> Letter | None:
         """Lease what is due for longest; see `ports.OutboxLedger`."""
         parameters = {
@@ -38,6 +39,7 @@ class Outbox:
             "digests": [digest for _, _, digest in wanted],
             "busy": list(busy),
             "lease_seconds": lease_seconds,
+            "session_id": session_id,
         }
         with self._connections.transaction() as cursor:
             cursor.execute(query("lease_letter"), parameters)
@@ -66,6 +68,35 @@ class Outbox:
             if noted:
                 cursor.execute(query("forget_old_answers"), {**key, "kept": KEPT_ATTEMPTS})
         return noted
+
+    def letters_of(self, session_id: int) -> list[LetterLine]:
+        """Tell what others were told of a session; see `ports.ControlLedger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("letters_of"), {"session_id": session_id})
+            assert cursor.description is not None
+            names = [column.name for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [
+            LetterLine(
+                **{**row, "kind": LetterKind(row["kind"]), "state": LetterState(row["state"])}
+            )
+            for row in rows
+        ]
+
+    def ask_letter_again(self, session_id: int, endpoint: EndpointBinding | None) -> AskedAgain:
+        """Have a registration told once more; see `ports.ControlLedger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("registration_of"), {"session_id": session_id})
+            row = cursor.fetchone()
+            if row is None or not row[0]:
+                return AskedAgain.RUNNING
+            shown, digest = row[2:] if endpoint is None else (endpoint.endpoint, endpoint.digest)
+            if digest is None:
+                return AskedAgain.NOBODY
+            written = [(LetterKind.REGISTRATION.value, shown, digest)]
+            _write_letters(cursor, session_id, written)
+            cursor.execute(query("ask_letter_again"), {"session_id": session_id, "digest": digest})
+        return AskedAgain.ASKED
 
     def give_letter_back(self, letter: Letter) -> None:
         """End a lease without an attempt; see `ports.OutboxLedger`."""
@@ -121,9 +152,8 @@ def tell_session_ended(
     news = LetterKind.FAILURE if failed else LetterKind.DONE
     _write_letters(
         cursor,
-        delivery_id,
         session_id,
-        (LetterKind.REGISTRATION, news),
+        _endpoints_of(cursor, delivery_id, {LetterKind.REGISTRATION, news}),
         receipt_digest=receipt_digest,
         manifest_location=manifest_location,
     )
@@ -131,20 +161,24 @@ def tell_session_ended(
 
 def tell_session_began(cursor: Cursor, delivery_id: int, session_id: int) -> None:
     """Write that a session began into the outbox, in the transaction that begins it."""
-    _write_letters(cursor, delivery_id, session_id, (LetterKind.START,))
+    _write_letters(cursor, session_id, _endpoints_of(cursor, delivery_id, {LetterKind.START}))
+
+
+def _endpoints_of(
+    cursor: Cursor, delivery_id: int, kinds: Collection[str]
+) -> list[tuple[str, str, str]]:
+    cursor.execute(query("endpoints_of"), {"delivery_id": delivery_id})
+    return [row for row in cursor.fetchall() if row[0] in kinds]
 
 
 def _write_letters(
     cursor: Cursor,
-    delivery_id: int,
     session_id: int,
-    kinds: Collection[LetterKind],
+    endpoints: Sequence[tuple[str, str, str]],
     *,
     receipt_digest: str | None = None,
     manifest_location: str | None = None,
 ) -> None:
-    cursor.execute(query("endpoints_of"), {"delivery_id": delivery_id})
-    endpoints = [row for row in cursor.fetchall() if row[0] in set(kinds)]
     if not endpoints:
         return
     cursor.execute(

@@ -1647,6 +1647,11 @@ SELECT d.id AS delivery_id, d.name, c.name AS client, p.name AS project, y.name 
         WHERE q.delivery_id = d.id AND q.next_at = 'infinity') AS uploading,
        (SELECT count(*) FROM object_checks AS k
         WHERE k.delivery_id = d.id AND k.result <> 'same') AS mismatches,
+       (SELECT count(*) FROM outbox AS o
+        WHERE o.delivery_id = d.id AND o.state = 'waiting' AND o.attempts > 0) AS letters_delayed,
+       (SELECT count(*) FROM outbox AS o
+        WHERE o.delivery_id = d.id AND o.state = 'failed'
+          AND o.asked_at > now() - interval '30 days') AS letters_failed,
        n.session_id, n.started_at AS session_started_at,
        CASE WHEN n.session_id IS NOT NULL THEN jsonb_build_object(
            'total', n.total, 'uploaded', n.uploaded, 'skipped', n.skipped, 'failed', n.failed,
@@ -2305,6 +2310,7 @@ WITH due AS (
       ON d.name = f.name AND d.station_id IS NOT DISTINCT FROM f.station_id
      AND w.kind = o.kind AND w.digest = o.endpoint_digest
     WHERE o.state = 'waiting' AND o.endpoint_digest <> ALL(%(busy)s)
+      AND (%(session_id)s::bigint IS NULL OR o.session_id = %(session_id)s)
       AND (o.next_at <= now() OR o.next_at > now() + interval '2 days')
       AND (o.leased_until IS NULL OR o.leased_until < now()
            OR o.leased_until > now() + interval '1 hour'
@@ -2346,15 +2352,46 @@ WHERE outbox_id = %(letter_id)s
   AND id <= (SELECT id FROM outbox_attempts WHERE outbox_id = %(letter_id)s
              ORDER BY id DESC OFFSET %(kept)s LIMIT 1);
 
+-- name: registration_of
+-- Says whether a session has ended, and whom its delivery tells of it: the one that has its name.
+SELECT s.state = 'ended', s.delivery_id, e.endpoint, e.digest
+FROM sync_sessions AS s
+JOIN deliveries AS f ON f.id = s.delivery_id
+LEFT JOIN deliveries AS d ON d.name = f.name AND d.retired_at IS NULL
+                         AND d.station_id IS NOT DISTINCT FROM f.station_id
+LEFT JOIN delivery_endpoints AS e ON e.delivery_id = d.id AND e.kind = 'registration'
+WHERE s.id = %(session_id)s;
+
+-- name: ask_letter_again
+-- Has a registration told once more, or now instead of later, under the key that it has. What is
+-- being sent right now goes on.
+UPDATE outbox
+SET state = 'waiting', attempts = 0, next_at = now(), asked_at = now()
+WHERE session_id = %(session_id)s AND kind = 'registration' AND endpoint_digest = %(digest)s;
+
+-- name: letters_of
+-- Tells what others were told of a session, and what they answered last.
+SELECT o.kind, o.endpoint, o.endpoint_digest AS digest, o.idempotency_key::text, o.state, o.attempts, o.asked_at,
+       CASE WHEN o.state = 'waiting' THEN o.next_at END AS next_at, o.told_at,
+       a.status, coalesce(a.answer, '') AS answer, a.problem
+FROM outbox AS o
+LEFT JOIN LATERAL (SELECT status, answer, problem FROM outbox_attempts
+                   WHERE outbox_id = o.id ORDER BY id DESC LIMIT 1) AS a ON true
+WHERE o.session_id = %(session_id)s
+ORDER BY o.id;
+
+-- name: vitals_letters
+-- Tells for each delivery how many letters wait, since when, and how many were given up lately.
+SELECT d.id, count(*) FILTER (WHERE o.state = 'waiting'),
+       count(*) FILTER (WHERE o.state = 'failed' AND o.asked_at > now() - interval '30 days'),
+       extract(epoch FROM min(o.asked_at) FILTER (WHERE o.state = 'waiting'))::float8
+FROM deliveries AS d
+JOIN deliveries AS f ON f.name = d.name AND f.station_id IS NOT DISTINCT FROM d.station_id
+JOIN outbox AS o ON o.delivery_id = f.id AND o.state <> 'told'
+WHERE d.id = ANY(%(delivery_ids)s)
+GROUP BY d.id;
+
 -- name: give_letter_back
 -- Ends a lease without an attempt: the program stops.
 UPDATE outbox SET lease_number = lease_number + 1, leased_by = NULL, leased_until = NULL
 WHERE id = %(letter_id)s AND lease_number = %(lease_number)s;
-
--- name: letters_of_session
--- Tells how what is to be told about a session stands, with what went wrong last.
-SELECT o.kind, o.endpoint, o.state, a.problem
-FROM outbox AS o
-LEFT JOIN LATERAL (SELECT problem FROM outbox_attempts WHERE outbox_id = o.id
-                   ORDER BY id DESC LIMIT 1) AS a ON true
-WHERE o.session_id = %(session_id)s ORDER BY o.id;

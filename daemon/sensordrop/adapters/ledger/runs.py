@@ -14,14 +14,12 @@ from sensordrop.adapters.ledger.enrollment import (
 )
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.work import storable
-from sensordrop.core.letters import LetterKind, LetterState
 from sensordrop.ports import (
     DryRun,
     EnrollRules,
     LastSettings,
     LeftToDo,
     ListingChunk,
-    SessionLetter,
     SessionTrouble,
 )
 
@@ -86,18 +84,6 @@ class Runs:
                 SessionTrouble(error_class=name, files=files, path=path)
                 for name, files, path in cursor.fetchall()
             ]
-
-    def letters_of(self, session_id: int) -> list[SessionLetter]:
-        """Tell how a session's letters stand; see `ports.BatchLedger`."""
-        with self._connections.transaction() as cursor:
-            cursor.execute(query("letters_of_session"), {"session_id": session_id})
-            return [
-                SessionLetter(
-                    kind=LetterKind(kind), endpoint=endpoint, state=LetterState(state),
-                    problem=problem,
-                )
-                for kind, endpoint, state, problem in cursor.fetchall()
-            ]  # fmt: skip
 
     def dry_run(
         self,

@@ -64,11 +64,14 @@ class Vitals:
             }
             cursor.execute(query("vitals_queue"), parameters)
             queues = {row[0]: row[1:] for row in cursor.fetchall()}
+            cursor.execute(query("vitals_letters"), parameters)
+            letters = {row[0]: row[1:] for row in cursor.fetchall()}
             cursor.execute(query("vitals_audit"), parameters)
             audit = cursor.fetchone()
         deliveries = {}
         for delivery_id in delivery_ids:
             uploading, oldest_pending_at, mismatches = queues.get(delivery_id, (0, None, 0))
+            waiting, failed, oldest_letter_at = letters.get(delivery_id, (0, 0, None))
             deliveries[delivery_id] = DeliveryReading(
                 counts=counts.get(delivery_id, {}),
                 uploading=uploading,
@@ -76,6 +79,9 @@ class Vitals:
                 last_success_at=successes.get(delivery_id),
                 mismatches=mismatches,
                 session=sessions.get(delivery_id),
+                letters_waiting=waiting,
+                letters_failed=failed,
+                oldest_letter_at=oldest_letter_at,
             )
         return LedgerReading(
             deliveries=deliveries,

@@ -1,0 +1,179 @@
+"""`sensordrop trigger`: tell once more that a session has ended."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from sensordrop.cli.desk import Desk, desk_at
+from sensordrop.cli.place import Place, find_place, ledger_at, place_options
+from sensordrop.cli.session import letter_words
+from sensordrop.config import Endpoint
+from sensordrop.config.endpoints import PART_KINDS
+from sensordrop.config.kinds import NotExpectedError
+from sensordrop.core.letters import LetterKind, plan_letter
+from sensordrop.exits import Exit
+from sensordrop.ports import AskedAgain, EndpointBinding, LetterLine
+
+if TYPE_CHECKING:
+    from sensordrop.adapters.ledger.ledger import PostgresLedger
+
+LOOK_SECONDS = 0.5
+WAIT_SECONDS = 120.0
+"""How long a daemon's attempt is waited for: it begins within two seconds, and most endpoints
+answer in one; afterwards `sensordrop session` tells."""
+LEASE_MARGIN_SECONDS = 60.0
+
+
+@click.command()
+@place_options
+@click.option("--session-id", "--session", "session_id", type=int, required=True, metavar="N",
+              help="The session that has ended.")  # fmt: skip
+@click.option("--url", metavar="URL", help="Tell this address instead of the configured one.")
+@click.option(
+    "--allow-private-addresses",
+    is_flag=True,
+    help="With --url: it may lie in your own network, or on this machine.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    config: Path | None,
+    local: Path | None,
+    database: str | None,
+    session_id: int,
+    url: str | None,
+    allow_private_addresses: bool,
+    as_json: bool,
+) -> None:
+    r"""Tell the delivery's endpoint once more that session N has ended.
+
+    It is sent now, under the idempotency key that it has: a receiver that heard it knows it again.
+    A running daemon sends it; else, and with --url, this program does, once. Exits with 1 if it
+    was not heard.
+
+    \b
+    Examples:
+      sensordrop trigger --session-id 12
+      sensordrop trigger --session-id 12 --url https://registry.example.org/sessions
+    """
+    if allow_private_addresses and url is None:
+        raise click.UsageError("--allow-private-addresses goes with --url")
+    place = find_place(config, local, database)
+    if url is None:
+        letter = _by_whoever_may(place, session_id)
+    else:
+        with ledger_at(place) as ledger:
+            ledger.check()
+            endpoint = _elsewhere(place, ledger, session_id, url, private=allow_private_addresses)
+            line = tell_session(ledger, session_id, endpoint)
+        letter = _told(line)
+    if as_json:
+        click.echo(json.dumps({"session_id": session_id, "letter": letter}, ensure_ascii=False))
+    else:
+        click.echo(letter_words(letter))
+    if letter["state"] != "told":
+        sys.exit(Exit.FAILED)
+
+
+def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) -> LetterLine:
+    """Tell an endpoint that a session has ended: now, once, in this thread.
+
+    Gives what became of it. What could not be told waits in the outbox for the delivery's daemon,
+    if it is the endpoint that one knows. Blocks for the endpoint's time-out. Raises ClickException
+    where the session has not ended.
+    """
+    from sensordrop.adapters.notifier import HttpNotifier
+
+    kind = LetterKind.REGISTRATION
+    binding = EndpointBinding(kind=kind, endpoint=endpoint.shown, digest=endpoint.digest)
+    if ledger.ask_letter_again(session_id, binding) is not AskedAgain.ASKED:
+        raise click.ClickException(f"session {session_id} has not ended, or there is none")
+    delivery_id = ledger.list_sessions([], session_id=session_id, most=1)[0].delivery_id
+    letter = ledger.lease_letter(
+        None,
+        [(delivery_id, kind, endpoint.digest)],
+        busy=[],
+        lease_seconds=endpoint.timeout_seconds + LEASE_MARGIN_SECONDS,
+        session_id=session_id,
+    )
+    if letter is not None:  # else a daemon is just telling it
+        began = time.monotonic()
+        answer = HttpNotifier({(delivery_id, kind): endpoint}).send(letter, threading.Event())
+        assert answer is not None, "nobody sets the stop flag"
+        plan = plan_letter(
+            answer,
+            attempts=letter.attempts,
+            waited_seconds=letter.waited_seconds,
+            give_up_seconds=endpoint.give_up_seconds,
+            dice=random.random(),  # noqa: S311 — it spreads attempts, and keeps no secret
+        )
+        ledger.note_answer(letter, answer, plan, took_seconds=time.monotonic() - began)
+    return next(
+        each
+        for each in ledger.letters_of(session_id)
+        if (each.kind, each.digest) == (kind, endpoint.digest)
+    )
+
+
+def _by_whoever_may(place: Place, session_id: int) -> dict[str, Any]:
+    """Have the configured endpoint told: by the daemon, or else by this program."""
+    with desk_at(place, changes=True) as desk:
+        told = desk.ask("trigger", session_id=session_id)
+        asked_at = max(each["asked_at"] for each in told["letters"])
+        if told["running"]:
+            return _wait(desk, session_id, asked_at)
+    configured = [each for each in place.deliveries if each.name == told["delivery"]]
+    if not configured or configured[0].endpoint is None:
+        click.echo("sensordropd is not running: it tells at its next start", err=True)
+        return next(each for each in told["letters"] if each["asked_at"] == asked_at)
+    with ledger_at(place) as ledger:
+        return _told(tell_session(ledger, session_id, configured[0].endpoint))
+
+
+def _wait(desk: Desk, session_id: int, asked_at: str) -> dict[str, Any]:
+    """Wait until the daemon has tried."""
+    give_up = time.monotonic() + WAIT_SECONDS
+    while True:
+        letters = desk.ask("session", session_id=session_id)["letters"]
+        letter: dict[str, Any] = next(each for each in letters if each["asked_at"] >= asked_at)
+        if letter["state"] != "waiting" or letter["attempts"] or time.monotonic() > give_up:
+            return letter
+        time.sleep(LOOK_SECONDS)
+
+
+def _elsewhere(
+    place: Place, ledger: PostgresLedger, session_id: int, url: str, *, private: bool
+) -> Endpoint:
+    """Give the endpoint that --url names, signed like the delivery's own.
+
+    Token and headers were meant for the configured host: another one gets neither.
+    """
+    try:
+        address = str(PART_KINDS["url"].read(url))
+    except NotExpectedError as error:
+        raise click.UsageError(f"--url: expected {PART_KINDS['url'].expected}; {error}") from error
+    lines = ledger.list_sessions([], session_id=session_id, most=1)
+    names = [line.delivery for line in lines]
+    own = next((d.endpoint for d in place.deliveries if d.name in names), None)
+    if own is None:
+        return Endpoint(url=address, allow_private_addresses=private)
+    allowed = private or own.allow_private_addresses
+    elsewhere = replace(own, url=address, allow_private_addresses=allowed)
+    if urlsplit(address)[:2] != urlsplit(own.url)[:2]:
+        elsewhere = replace(elsewhere, token=None, headers={})
+    return elsewhere
+
+
+def _told(line: LetterLine) -> dict[str, Any]:
+    from sensordrop.control.told import letter_told
+
+    return letter_told(line)
