@@ -918,6 +918,14 @@ class OpenBreaker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenConfiguration:
+    """A configuration as the ledger keeps it: JSON, without secrets; deliveries by name."""
+
+    daemon: Mapping[str, object]
+    deliveries: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ConfigurationState:
     """How a living daemon stands to its configuration, as the ledger has it."""
 

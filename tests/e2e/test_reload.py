@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from between import GoBetween
-from daemon import Station, age, drop_files, sha256, under_prefix
+from daemon import Station, age, command, drop_files, sha256, under_prefix
 from test_service_manager import manager  # noqa: F401 — a fixture
 
 LARGE = "950349/large.WAV"
@@ -194,6 +195,42 @@ def test_the_verb_waits_for_what_comes_of_it(station):
     assert len(json.loads(told.stdout)["problems"]) == 1
     station.delivery("card", max_workers=9)
     assert station.sensordrop("reload").stdout == "reloaded: nothing is different\n"
+
+
+def test_the_configuration_is_checked_compared_and_shown(station):
+    station.start()
+    assert "a reload would change: nothing is different" in config(station, "check").stdout
+    station.delivery("card", s3_prefix="C7", max_workers=3)
+    station.configuration.daemon(
+        **station.daemon_keys, bandwidth="1 MiB/s", defaults={"priority": 2}
+    )
+    told = json.loads(config(station, "check", "--json").stdout)
+    assert told["reload"]["changed"] == {"card": ["cycle", "max_workers", "priority", "s3_prefix"]}
+    assert told["reload"]["moved"] == ["card"]
+    assert (told["reload"]["daemon"], told["reload"]["needs_restart"]) == (["bandwidth"], [])
+    shown = json.loads(config(station, "show", "--json").stdout)
+    card = shown["deliveries"]["card"]
+    assert card["max_workers"] == {
+        "value": 3, "from": {"file": "conf.d/card.yaml", "key": "max_workers"},
+    }  # fmt: skip
+    assert card["priority"]["from"] == {"file": "sensordrop.yaml", "key": "defaults.priority"}
+    assert card["quiet_seconds"]["from"]["key"] == "SENSORDROP_DELIVERY_QUIET_SECONDS"
+    assert card["times_to_retry"] == {"value": 3, "from": None}
+    station.configure(database="postgresql://sensordrop:hush@127.0.0.1:1/none")
+    assert "hush" not in config(station, "show").stdout
+    station.configuration.text("wrong.yaml", "local_direktory: /x\nmax_workers: many\n")
+    wrong = config(station, "check", "--json")
+    assert wrong.returncode == 2
+    found = {(p["file"], p["key"]): p for p in json.loads(wrong.stdout)["problems"]}
+    assert found["conf.d/wrong.yaml", "max_workers"]["value"] == "many"
+    assert "did you mean" in found["conf.d/wrong.yaml", "local_direktory"]["suggestion"]
+
+
+def config(station: Station, verb: str, *rest: str) -> subprocess.CompletedProcess[str]:
+    return command(
+        "config", verb, "--config", str(station.configuration.path), *rest,
+        environment=station.environment, cwd=station.folder,
+    )  # fmt: skip
 
 
 def test_many_reloads_in_a_row_while_it_sweeps_and_uploads_lose_nothing(station):

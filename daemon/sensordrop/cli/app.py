@@ -12,6 +12,7 @@ from sensordrop.version import VERSION
 
 VERBS = {
     "bandwidth": ("sensordrop.cli.bandwidth", "Show or set how fast uploads may go."),
+    "config": ("sensordrop.cli.config", "Check the configuration, show it, or print an example."),
     "deliveries": ("sensordrop.cli.deliveries", "List where deliveries take from and put to."),
     "demo": ("sensordrop.cli.demo", "Drop two made-up cards and see every file arrive."),
     "doctor": ("sensordrop.cli.doctor", "Check everything that uploads need, and say what helps."),

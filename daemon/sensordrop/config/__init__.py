@@ -6,8 +6,8 @@
 from sensordrop.config.addresses import masked
 from sensordrop.config.credentials import take_credentials
 from sensordrop.config.endpoints import Endpoint
-from sensordrop.config.environment import default_path
-from sensordrop.config.loading import Configuration, load, state_directory_of
+from sensordrop.config.environment import Given, default_path
+from sensordrop.config.loading import Configuration, Explained, explain, load, state_directory_of
 from sensordrop.config.models import DaemonConfig, DeliveryConfig
 from sensordrop.config.problem import ConfigurationError, Notice, Problem, ProblemCode
 
@@ -17,10 +17,13 @@ __all__ = [
     "DaemonConfig",
     "DeliveryConfig",
     "Endpoint",
+    "Explained",
+    "Given",
     "Notice",
     "Problem",
     "ProblemCode",
     "default_path",
+    "explain",
     "load",
     "masked",
     "state_directory_of",

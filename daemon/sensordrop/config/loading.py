@@ -65,6 +65,17 @@ class Configuration:
     """The folder or the one file that it was read from; None: flags and environment alone."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explained:
+    """A configuration with where its values were given; what was not is a default."""
+
+    configuration: Configuration
+    notices: tuple[Notice, ...]
+    daemon: Mapping[str, Given]
+    deliveries: Mapping[str, Mapping[str, Given]]
+    """By the deliveries' names."""
+
+
 def load(
     path: Path | None,
     *,
@@ -91,11 +102,29 @@ def load(
         delivery_flags=_flag_layer(delivery_flags),
         allow_relative=allow_relative,
     )
+    explained = _explained(loader, path, deliveries_required=deliveries_required)
+    return explained.configuration, explained.notices
+
+
+def explain(
+    path: Path | None, *, environ: Mapping[str, str], deliveries_required: bool = False
+) -> Explained:
+    """Read the configuration as `load` does, and tell where each value was given."""
+    loader = _Loader(environ=environ, flags={}, delivery_flags={}, allow_relative=False)
+    return _explained(loader, path, deliveries_required=deliveries_required)
+
+
+def _explained(loader: _Loader, path: Path | None, *, deliveries_required: bool) -> Explained:
     configuration = loader.run(path, deliveries_required=deliveries_required)
     problems = tuple({str(problem): problem for problem in loader.problems}.values())
     if problems:
         raise ConfigurationError(problems)
-    return configuration, tuple({str(notice): notice for notice in loader.notices}.values())
+    return Explained(
+        configuration=configuration,
+        notices=tuple({str(notice): notice for notice in loader.notices}.values()),
+        daemon=loader.given_to_daemon,
+        deliveries=loader.given_to_deliveries,
+    )
 
 
 def state_directory_of(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -155,6 +184,8 @@ class _Loader:
     ) -> None:
         self.problems: list[Problem] = []
         self.notices: list[Notice] = []
+        self.given_to_daemon: Layer = {}
+        self.given_to_deliveries: dict[str, Layer] = {}
         self._environ = environ
         self._flags = flags
         self._delivery_flags = delivery_flags
@@ -287,6 +318,7 @@ class _Loader:
             self._flags,
         ]
         merged, wrong = self._merge(DaemonConfig, layers, DAEMON_FILE)
+        self.given_to_daemon = dict(merged)
         return self._build(DaemonConfig, merged, wrong)
 
     def _deliveries(
@@ -323,6 +355,8 @@ class _Loader:
         if not any("name" in layer for layer in layers):
             layers = [{"name": Given(value=stem, file=label, key="name")}, *layers]
         merged, wrong = self._merge(DeliveryConfig, layers, label)
+        if "name" in merged:
+            self.given_to_deliveries[str(merged["name"].value)] = dict(merged)
         values = {key: given.value for key, given in merged.items()}
         self._placed.append(placed(values, wrong, label))
         if not _required(DeliveryConfig) - merged.keys():

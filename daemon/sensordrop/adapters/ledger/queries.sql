@@ -184,6 +184,25 @@ UPDATE daemons
 SET refused_at = now(), refused_problem = %(problem)s
 WHERE id = %(daemon_id)s;
 
+-- name: configuration_in_force
+-- Gives the configuration that the running daemon of a station works with: its own (no delivery), and
+-- that of each of its deliveries.
+WITH running AS (
+    SELECT b.station_id, b.delivery_ids
+    FROM daemons AS b JOIN stations AS s ON s.id = b.station_id
+    WHERE s.name = %(station)s AND b.ended_at IS NULL AND b.origin = 'daemon'
+      AND b.heartbeat_at > now() - interval '60 seconds'
+    ORDER BY b.id DESC LIMIT 1
+)
+SELECT d.name, h.configuration
+FROM running AS r
+CROSS JOIN LATERAL (SELECT unnest(r.delivery_ids || NULL::bigint) AS id) AS x
+LEFT JOIN deliveries AS d ON d.id = x.id
+CROSS JOIN LATERAL (
+    SELECT configuration FROM config_history AS c
+    WHERE c.station_id = r.station_id AND c.delivery_id IS NOT DISTINCT FROM x.id
+    ORDER BY c.id DESC LIMIT 1) AS h;
+
 -- name: configurations_of
 -- Tells since when the running daemons of a station work with their configuration, and what kept
 -- them from taking another one.

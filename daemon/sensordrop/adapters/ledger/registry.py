@@ -15,7 +15,7 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.outbox import bind_endpoints, tell_session_ended
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.ports import ConfigurationState, DeliveryBinding, Registration
+from sensordrop.ports import ConfigurationState, DeliveryBinding, Registration, WrittenConfiguration
 
 SUSPECT_CRASHES = 2
 """After this many crashes in which a file was in work it is claimed alone."""
@@ -112,6 +112,17 @@ class Registry:
             cursor.execute(
                 query("configuration_refused"), {"daemon_id": daemon_id, "problem": problem}
             )
+
+    def configuration_in_force(self, station: str) -> WrittenConfiguration | None:
+        """Give what a station's running daemon works with, without secrets; None: none runs."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("configuration_in_force"), {"station": station})
+            rows: dict[str | None, dict[str, object]] = dict(cursor.fetchall())
+        daemon = rows.pop(None, None)
+        if daemon is None:
+            return None
+        named = {name: configuration for name, configuration in rows.items() if name is not None}
+        return WrittenConfiguration(daemon=daemon, deliveries=named)
 
     def configurations(self, station: str | None) -> list[ConfigurationState]:
         """Tell how the living daemons of a station (None: of all) stand to their configuration."""
