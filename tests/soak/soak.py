@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -54,6 +55,8 @@ WAITING = """
 """
 STARTED_SECONDS = 120.0
 MOST_FINDINGS_SHOWN = 40
+BROKEN_OFF = 130
+"""The exit code of a soak that somebody ended: what a shell makes of SIGINT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,16 +215,18 @@ class Soak:
         for thread in [*threads, trouble, seeing]:
             thread.start()
         until = time.monotonic() + self._wanted.minutes * 60
-        while time.monotonic() < until:
-            time.sleep(0.5)
-            self._look()
-            if troubles.problem or any(writer.problem for writer in self._writers):
-                break
-        calm.set()
-        for thread in [*threads, trouble]:
-            thread.join()
-        end_of_seeing.set()
-        seeing.join()
+        try:
+            while time.monotonic() < until:
+                time.sleep(0.5)
+                self._look()
+                if troubles.problem or any(writer.problem for writer in self._writers):
+                    break
+        finally:  # also for whoever breaks it off: nobody works on in what is taken away
+            calm.set()
+            for thread in [*threads, trouble]:
+                thread.join()
+            end_of_seeing.set()
+            seeing.join()
         self._faults = troubles.faults
         for problem in [troubles.problem, *(writer.problem for writer in self._writers)]:
             if problem is not None:
@@ -300,6 +305,13 @@ class Soak:
                 daemon.verb("resume", *whom)
 
 
+def _broken_off(_number: int, _frame: object) -> None:
+    """End in order; whoever is impatient does not cut the tidying short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run one soak and tell what came of it."""
     wanted = Wanted.read()
@@ -307,11 +319,16 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     folder.chmod(0o755)
     findings: list[Finding] = []
+    signal.signal(signal.SIGINT, _broken_off)  # a shell's background job ignores it
+    signal.signal(signal.SIGTERM, _broken_off)
     try:
         with ExitStack() as stack:
             soak = Soak(folder, wanted, stack)
             findings = soak.run()
             faults = soak.faults()
+    except KeyboardInterrupt:
+        say("broken off: nothing was shown")
+        return BROKEN_OFF
     finally:
         if wanted.keep or (findings and not wanted.sabotage):
             say(f"kept for a look: {folder}")

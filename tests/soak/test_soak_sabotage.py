@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from soak_sabotage import KINDS
 
@@ -48,6 +52,46 @@ def test_sabotage_is_seen(soaks, kind):
     assert last[FOUND_AS[kind]] > 0, told
     assert f"sabotage: {kind}" in told
     assert last["faults"], "nothing befell it, so nothing was shown"
+
+
+@pytest.fixture
+def open_folder():
+    """Give a folder that the soak's database, which is another user's, may enter."""
+    with tempfile.TemporaryDirectory(prefix="broken-off-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.timeout(600)
+def test_a_soak_that_is_broken_off_takes_everything_with_it(open_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(SOAK)],
+        env=os.environ | {"MINUTES": "30", "SEED": "broken off", "SABOTAGE": "", "KEEP": "",
+                          "TMPDIR": str(open_folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert "30 minutes" in process.stdout.readline()
+        give_up = time.monotonic() + 240
+        while not [*open_folder.glob("soak-*/drop/*/*")]:  # cards are being dropped
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < give_up, "no card was dropped"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, told
+    assert "broken off" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert [*open_folder.iterdir()] == []
+    left = [p.info for p in psutil.process_iter(["cmdline"]) if str(open_folder) in str(p.info)]
+    assert left == []
 
 
 def test_a_sabotage_that_nobody_knows_is_refused():
