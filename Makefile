@@ -83,12 +83,14 @@ mutation: setup ## Change the rules in core/ and see that a unit test notices; O
 
 # Left out, because ruff's rules S look for the same and are answered line by line: asserts (B101),
 # subprocess (B404, B603), words that look like passwords (B105), chance that keeps no secret (B311).
-# pip-audit asks the package index for known weaknesses; where that has none, it says so.
+# The index is asked for known weaknesses; where it has no data on any, `NOT CHECKED` and exit code
+# 3 of packaging/audit.py say so. That alone turns no run of CI red.
 audit: setup ## Look for weaknesses in the code, and for known ones in what is pinned; needs the index.
 	test -x .audit/bin/bandit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install \
 	  --quiet --disable-pip-version-check --require-hashes -r packaging/requirements/audit.txt; }
 	.audit/bin/bandit -q -r daemon/sensordrop -s B101,B404,B603,B105,B311
-	.audit/bin/pip-audit -r $(LOCK) --disable-pip --require-hashes
+	$(BIN)/python packaging/audit.py .audit/bin/pip-audit $(LOCK) \
+	  $(if $(filter true,$(CI)),--unchecked-is-no-failure)
 
 bench: setup ## Measure against s5cmd and others; ONLY=small,idle, QUICK=1, ROUNDS=5, BENCH_WORK=/fast/disk.
 	ONLY="$(ONLY)" QUICK="$(QUICK)" ROUNDS="$(ROUNDS)" BENCH_WORK="$(BENCH_WORK)" $(BIN)/python -u bench/run.py
