@@ -160,7 +160,9 @@ CREATE TABLE config_history (
 -- Finds the newest configuration of a delivery (or of the daemon itself, where it is null).
 CREATE INDEX config_history_newest ON config_history (station_id, delivery_id, id DESC);
 
--- Numbered bursts of work on a delivery. The counts are written when the session ends and add up
+-- Numbered bursts of work on a delivery. While a session is `verifying` its receipt is made; whatever
+-- comes into it opens it again. receipt_problem: why it ended without the receipt that was wanted.
+-- The counts are written when the session ends and add up
 -- to the rows of file_uploads that carry its number.
 CREATE TABLE sync_sessions (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -177,7 +179,8 @@ CREATE TABLE sync_sessions (
     files_superseded  bigint NOT NULL DEFAULT 0,
     files_vanished    bigint NOT NULL DEFAULT 0,
     bytes_total       bigint NOT NULL DEFAULT 0,
-    bytes_uploaded    bigint NOT NULL DEFAULT 0
+    bytes_uploaded    bigint NOT NULL DEFAULT 0,
+    receipt_problem   text
 );
 
 -- A delivery has at most one session that has not ended.
@@ -962,7 +965,8 @@ WHERE s.state <> 'ended';
 -- Receipts that were made: of a delivery, of one of its sensors, or of a card (delivery_id null),
 -- each with its verdict and the sums of its four classes. kept_in is its folder in the state
 -- directory, object_key where its document lies in the bucket (null: it could not be put there).
--- digest is the SHA-256 that its signature and its QR code speak of.
+-- digest is the SHA-256 that its signature and its QR code speak of, session_id the session that
+-- ended with it.
 CREATE TABLE receipts (
     id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     delivery_id        bigint REFERENCES deliveries,
@@ -979,7 +983,8 @@ CREATE TABLE receipts (
     files_pending      bigint NOT NULL,
     problems           bigint NOT NULL,
     kept_in            text NOT NULL,
-    object_key         text
+    object_key         text,
+    session_id         bigint REFERENCES sync_sessions
 );
 
 -- Finds a delivery's newest receipts.

@@ -82,6 +82,7 @@ from sensordrop.ports import (
     Finder,
     Registration,
     ReloadOutcome,
+    SessionReceipt,
     StopFlag,
     Throttle,
     Trail,
@@ -279,6 +280,7 @@ def make_delivery(
             project=config.project,
             cycle=config.cycle,
             session_deadline_seconds=config.session_deadline_seconds,
+            session_receipt=config.session_receipt,
             session_quiet_seconds=0.0 if by_hand else None,
         )
     )
@@ -508,6 +510,31 @@ class Daemon:
         if self._supervisor is not None:
             self._supervisor.stop_now()
 
+    def _session_receipt(self, delivery: Delivery, mark: str) -> SessionReceipt:
+        """Make a session's receipt; see `scout.MakeReceipt`. What signs takes a while to load, and
+        few deliveries want it.
+        """
+        from sensordrop.adapters.receipt_key import KeyProblemError, receipt_key  # noqa: PLC0415 — as said
+        from sensordrop.adapters.receipt_page import page  # noqa: PLC0415 — as said
+        from sensordrop.adapters.receipt_shelf import ReceiptShelf  # noqa: PLC0415 — as said
+        from sensordrop.engine.receipts import ReceiptTools, session_receipt  # noqa: PLC0415 — as said
+
+        state = self._configuration.daemon.state_directory
+        try:
+            shelf = ReceiptShelf(state, receipt_key(state), page)
+        except KeyProblemError as error:
+            return SessionReceipt(mark=mark, problem=str(error))
+        tools = ReceiptTools(
+            ledger=self._ledger,
+            clock=self._clock,
+            progress=lambda _: None,
+            begin=shelf.begin,
+            source=FolderSource,
+            station=self.station,
+            made_by=f"sensordropd {VERSION}",
+        )
+        return session_receipt(tools, delivery, mark)
+
     def _services(
         self,
         deliveries: Roster,
@@ -540,6 +567,7 @@ class Daemon:
             daemon_id=self._daemon_id,
             enrolled_many=lister.want,
             session_news=sender.wake if sender is not None else lambda: None,
+            make_receipt=self._session_receipt,
             tally=self._tally,
         )
         janitor = Janitor(

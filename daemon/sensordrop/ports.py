@@ -866,6 +866,20 @@ class Commit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SessionReceipt:
+    """The receipt that a session ends with, or why there is none. `mark` says where the session
+    stood when its verifying began; `verdict` is what the receipt says.
+    """
+
+    mark: str
+    number: int | None = None
+    verdict: str | None = None
+    digest: str | None = None
+    manifest_location: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSummary:
     """An ended session's row."""
 
@@ -1249,10 +1263,20 @@ class Ledger(Protocol):
         """Give the id of each delivery's running session, where there is one."""
         ...
 
-    def finish_session(self, delivery_id: int) -> SessionSummary | None:
+    def begin_verifying(self, delivery_id: int) -> str | None:
+        """Say that the running session is being verified, unless a file is not finished; give
+        where it stands. May be repeated: after a restart it begins anew. What comes into the
+        session takes it back.
+        """
+        ...
+
+    def finish_session(
+        self, delivery_id: int, *, receipt: SessionReceipt | None = None
+    ) -> SessionSummary | None:
         """End the running session with its recounted numbers, unless a file is not finished.
 
-        None: there is none, or it can't end yet. A session without any file leaves no row; its
+        With a receipt it ends only where it still stands as when its verifying began; else that is
+        taken back. None: there is none, or it can't end yet. A session without any file leaves no row; its
         summary then has 0 files.
         """
         ...

@@ -320,3 +320,32 @@ def test_no_tampering_with_the_real_thing_is_told_safe(ledger, place, delivery, 
             assert files, seed
             assert [f for f in files if f.read_bytes() not in held] == [], seed
     assert safe > TAMPERINGS // 5, "a verdict that is never SAFE would be no use"
+
+
+# --- sessions -----------------------------------------------------------------------------
+
+
+def test_a_session_ends_with_its_receipt_only_if_nothing_came_into_it(
+    ledger, place, delivery, bank, database
+):
+    root = Path(delivery.settings.root)
+    write(root, "S/a.wav", b"recording")
+    assert ledger.begin_verifying(delivery.delivery_id) is None, "there is no session"
+    enroll(ledger, delivery)
+    assert ledger.begin_verifying(delivery.delivery_id) is None, "a file is not finished"
+    store(ledger, place, delivery, bank)
+    mark = ledger.begin_verifying(delivery.delivery_id)
+    assert mark is not None
+    assert ledger.begin_verifying(delivery.delivery_id) == mark, "it may be begun again"
+    stale = receipts.session_receipt(tools(ledger), delivery, mark)
+    write(root, "S/b.wav", b"another")
+    store(ledger, place, delivery, bank)
+    assert ask(database, "SELECT state::text FROM sync_sessions") == [("open",)]
+    assert ledger.finish_session(delivery.delivery_id, receipt=stale) is None
+    mark = ledger.begin_verifying(delivery.delivery_id)
+    made = receipts.session_receipt(tools(ledger), delivery, mark)
+    summary = ledger.finish_session(delivery.delivery_id, receipt=made)
+    assert (summary.files, made.verdict) == (2, "SAFE")
+    rows = ask(database, "SELECT r.id, s.state::text FROM receipts r"
+                         " JOIN sync_sessions s ON s.id = r.session_id")  # fmt: skip
+    assert rows == [(made.number, "ended")]

@@ -230,3 +230,66 @@ def test_wrong_use_is_told(stored):
         ("verify", str(stored.configuration.path / "sensordrop.yaml")),
     ):
         assert stored.sensordrop("receipt", *arguments).returncode == 2, arguments
+
+
+# --- at the end of a session ---------------------------------------------------------------
+
+
+def session_receipts(station) -> list[dict[str, Any]]:
+    return station.ledger.rows(
+        "SELECT r.verdict, r.files_stored, r.object_key, s.id AS session, s.state::text AS state"
+        " FROM receipts r JOIN sync_sessions s ON s.id = r.session_id ORDER BY r.id"
+    )
+
+
+def state_of(station) -> Path:
+    """Give the state directory, made by a daemon that found nothing to do."""
+    station.start()
+    assert station.daemon.stop() == 0
+    return next(path.parent for path in station.folder.rglob("instance"))
+
+
+def test_a_session_ends_with_a_receipt_also_after_a_kill_and_when_files_come_meanwhile(
+    make_station, moto
+):
+    station = make_station(moto)
+    station.configure()
+    station.delivery(session_receipt=True)
+    key = state_of(station) / "receipt-key.pem"
+    # Every receipt is held up: its key's place is taken by a pipe that nobody writes into.
+    os.mkfifo(key)
+    drop_files(station.drop, FILES)
+    age(station.drop)
+    station.start()
+    station.wait_for(
+        lambda: [s["state"] for s in station.ledger.sessions()] == ["verifying"],
+        what="a session that is verifying",
+    )
+    drop_files(station.drop, {"S3/late.wav": b"late"})
+    station.wait_for(
+        lambda: station.ledger.states().get("S3/late.wav") == "uploaded", what="the late file"
+    )
+    station.daemon.kill9()
+    assert session_receipts(station) == []
+    key.unlink()
+    station.start()
+    station.wait_for_session_end()
+    (made,) = session_receipts(station)
+    assert (made["verdict"], made["files_stored"], made["state"]) == ("SAFE", 6, "ended")
+    assert made["object_key"] in in_bucket(station)
+    assert station.daemon.stop() == 0
+
+
+def test_a_session_whose_receipt_can_not_be_made_ends_and_says_why(make_station, moto):
+    station = make_station(moto)
+    station.configure()
+    station.delivery(session_receipt=True)
+    (state_of(station) / "receipt-key.pem").write_text("no key")
+    drop_files(station.drop, FILES)
+    age(station.drop)
+    station.start()
+    station.wait_for_session_end()
+    (session,) = station.ledger.sessions()
+    assert "receipt-key.pem" in session["receipt_problem"]
+    assert session["files_uploaded"] == len(FILES)
+    assert station.daemon.stop() == 0

@@ -216,7 +216,8 @@ def _list(facts: list[tuple[str, Inside]]) -> Markup:
 
 def _table(heads: tuple[str, ...], lines: list[Markup]) -> Markup:
     row = element("tr", *(element("th", head, scope="col") for head in heads))
-    return element("table", element("thead", row), element("tbody", *lines))
+    table = element("table", element("thead", row), element("tbody", *lines))
+    return element("div", table, class_="wide")
 
 
 def _number(value: int) -> Markup:

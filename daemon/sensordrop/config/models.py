@@ -531,6 +531,14 @@ class DeliveryConfig(_Settings):
             "([registration.md](registration.md)).",
         ),
     ] = Field(default=None, repr=False)
+    session_receipt: Annotated[
+        bool,
+        Setting(
+            TrueOrFalse(),
+            "End each session with a receipt: the folder is listed and the store is asked for "
+            "every file of the delivery before the session ends.",
+        ),
+    ] = False
     after_verified: Annotated[
         str,
         Setting(

@@ -47,6 +47,8 @@ class DeliverySettings:
     cycle: str = ""
     session_deadline_seconds: float | None = None
     """How long a session may take before somebody is told; None: as long as it likes."""
+    session_receipt: bool = False
+    """Whether a session ends with a receipt."""
     session_quiet_seconds: float | None = None
     """How long the folder must be quiet before a session ends; None: `quiet_seconds`. In a run by
     hand nobody reports what comes later, so that waiting for it would be in vain."""

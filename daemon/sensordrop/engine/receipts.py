@@ -24,7 +24,7 @@ from sensordrop.core.receipt import (
     account,
     counts_of,
 )
-from sensordrop.core.receipt_form import DOCUMENT, FORMAT, payload_oxum
+from sensordrop.core.receipt_form import DOCUMENT, FORMAT, MANIFEST, payload_oxum
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.verifier import Verifier, VerifyOptions
 from sensordrop.ports import (
@@ -38,6 +38,7 @@ from sensordrop.ports import (
     ReceiptRecord,
     ReceiptWriter,
     RootMissingError,
+    SessionReceipt,
     Source,
     VerifyScope,
 )
@@ -331,3 +332,31 @@ def _about(
         ],
         "reread": reread,
     }
+
+
+def session_receipt(tools: ReceiptTools, delivery: Delivery, mark: str) -> SessionReceipt:
+    """Make the receipt that a session ends with. That there can be none is told in it: a session
+    that can't end helps nobody. Raises LedgerUnavailableError alone.
+    """
+    try:
+        (target,) = [
+            each
+            for each in tools.ledger.deliveries_to_verify(station=None, session_id=None)
+            if each.delivery_id == delivery.delivery_id
+        ]
+        made = ReceiptMaker(tools, sensor=None, reread=False).make(target, delivery)
+    except (NoReceiptError, OSError) as error:
+        return SessionReceipt(mark=mark, problem=str(error))
+    assert made is not None, "only a sensor can have no file"
+    location = None
+    if made.object_key is not None:
+        home = made.document["stores"][0]["bucket_name"]
+        folder = made.object_key.rpartition("/")[0]
+        location = f"s3://{home}/{folder}/{MANIFEST}"
+    return SessionReceipt(
+        mark=mark,
+        number=made.number,
+        verdict=made.document["verdict"],
+        digest=made.finished.digest,
+        manifest_location=location,
+    )

@@ -37,6 +37,7 @@ from sensordrop.ports import (
     Clock,
     DeliveryStatus,
     Ledger,
+    SessionReceipt,
     SettledSighting,
     StopFlag,
     Watcher,
@@ -55,6 +56,10 @@ SWEEPERS = 2
 databases neither."""
 LOOKERS = 4
 """Deliveries whose hinted files are looked at at once, those that are held up not counted."""
+RECEIPTS = 2
+"""Receipts that are made at once: each lists a folder and asks a store."""
+RECEIPT_CLOSE_SECONDS = 1.0
+"""How long a receipt is waited for at the end: its thread holds nothing that must be given back."""
 CLOSE_SECONDS = 15.0
 """How long sweeps are waited for at the end: a listing that is broken off ends `find` first."""
 MANY_FILES = 1_000
@@ -67,6 +72,9 @@ TIMER = "timer"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
+
+MakeReceipt = Callable[[Delivery, str], SessionReceipt]
+"""Makes a session's receipt, given where the session stands. Raises LedgerUnavailableError alone."""
 
 _Looked = Sequence[tuple[bytes, HintKind, Sighting | OSError | None]]
 """What was seen at each path, and what had been reported of it."""
@@ -98,6 +106,8 @@ class _Folder:
     """A sweep that somebody asked for and that has not been done."""
     rescans_done: datetime = _NEVER
     """When the last one that was done was asked for."""
+    receipt: SessionReceipt | None = None
+    """The receipt that was made for the running session, until it ends with it."""
     published: DeliveryStatus | None = None
     session_look_at: float = 0.0
 
@@ -118,6 +128,7 @@ class Scout:
         daemon_id: Callable[[], int],
         enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
         session_news: Callable[[], None] = lambda: None,
+        make_receipt: MakeReceipt | None = None,
         tally: StationTally | None = None,
         hung_seconds: float = HUNG_SECONDS,
     ) -> None:
@@ -130,6 +141,7 @@ class Scout:
         self._wake_uploader = wake_uploader
         self._enrolled_many = enrolled_many
         self._session_news = session_news
+        self._make_receipt = make_receipt
         self._waits = (tally or StationTally()).settle_seconds
         self._roster = Roster.of(deliveries)
         self._taken: tuple[Delivery, ...] = ()
@@ -148,6 +160,9 @@ class Scout:
         self._looks: Errands[_Looked] = Errands(name="hints", most=LOOKERS, wake=bell.ring)
         self._sweeps: Errands[SweepResult] = Errands(
             name="sweeper", most=SWEEPERS, wake=bell.ring, close_thread=ledger.close_own
+        )
+        self._receipts: Errands[SessionReceipt] = Errands(
+            name="receipts", most=RECEIPTS, wake=bell.ring, close_thread=ledger.close_own
         )
         self._upkeep_at = 0.0
         self._take_up()
@@ -170,6 +185,8 @@ class Scout:
             for key in self._looks.close(CLOSE_SECONDS):
                 folder = self._folders.get(key) or self._leaving[key]
                 self._want_sweep(folder, "files were not looked at", 0.0)
+            # A receipt that is broken off is made anew after the next start.
+            self._receipts.close(RECEIPT_CLOSE_SECONDS)
             self._lookout.close()
             self._ledger.close_own()
 
@@ -401,6 +418,7 @@ class Scout:
             folder.watch_wanted = True
             self._sweeps.write_off(delivery.key)
             self._looks.write_off(delivery.key)
+            self._receipts.write_off(delivery.key)
 
     def _take_roots(self) -> None:
         """Notice when a delivery's folder goes away, comes back, or is another one."""
@@ -622,7 +640,10 @@ class Scout:
         if self._ledger.has_queued(delivery.delivery_id):
             folder.session_look_at = now + UPKEEP_SECONDS
             return
-        summary = self._ledger.finish_session(delivery.delivery_id)
+        receipt = self._receipt_for(folder)
+        if receipt is None and self._receipt_wanted(delivery):
+            return
+        summary = self._ledger.finish_session(delivery.delivery_id, receipt=receipt)
         if summary is None:
             delivery.session_open = delivery.delivery_id in self._ledger.open_sessions(
                 [delivery.delivery_id]
@@ -640,7 +661,30 @@ class Scout:
             failed=summary.failed,
             vanished=summary.vanished,
             bytes_uploaded=summary.bytes_uploaded,
+            **_told(receipt),
         )
+
+    def _receipt_wanted(self, delivery: Delivery) -> bool:
+        return delivery.settings.session_receipt and self._make_receipt is not None
+
+    def _receipt_for(self, folder: _Folder) -> SessionReceipt | None:
+        """Give the receipt that the session ends with, once it is made; beside this thread, as it
+        takes as long as listing the folder and asking the store.
+        """
+        delivery = folder.delivery
+        while (ended := self._receipts.collect()) is not None:
+            told = self._folders.get(ended.key)
+            if told is not None:  # else the delivery left meanwhile
+                told.receipt = ended.outcome()
+        make = self._make_receipt
+        if make is None or not delivery.settings.session_receipt:
+            return None
+        receipt, folder.receipt = folder.receipt, None
+        if receipt is None and not self._receipts.under_way(delivery.key):
+            mark = self._ledger.begin_verifying(delivery.delivery_id)
+            if mark is not None:
+                self._receipts.start(delivery.key, lambda: make(delivery, mark))
+        return receipt
 
     def _publish(self) -> None:
         changed: list[DeliveryStatus] = []
@@ -722,3 +766,12 @@ def _trouble(folder: _Folder) -> str | None:
             + _held_hint(folder.delivery)
         )
     return folder.watch_problem
+
+
+def _told(receipt: SessionReceipt | None) -> dict[str, str]:
+    """Give what is told of a session's receipt as it ends."""
+    if receipt is None:
+        return {}
+    if receipt.problem is not None:
+        return {"receipt_problem": receipt.problem}
+    return {"verdict": receipt.verdict or "", "receipt": receipt.digest or ""}

@@ -266,6 +266,9 @@ def running_session(
         cursor.execute(query("open_session"), parameters)
         if row := cursor.fetchone():
             return row[0], False
+        cursor.execute(query("reopen_session"), parameters)
+        if row := cursor.fetchone():
+            return row[0], False
         cursor.execute(query("begin_session"), parameters)
         if row := cursor.fetchone():
             tell_session_began(cursor, delivery_id, row[0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
+
 from sensordrop.adapters.ledger.breakers import BreakerBoard
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.controls import Controls
@@ -26,7 +28,13 @@ from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
 from sensordrop.core.progress import SessionProgress
-from sensordrop.ports import DeliveryCounts, DeliveryStatus, LedgerHealth, SessionSummary
+from sensordrop.ports import (
+    DeliveryCounts,
+    DeliveryStatus,
+    LedgerHealth,
+    SessionReceipt,
+    SessionSummary,
+)
 
 FOLD_ROWS = 50_000
 """Counter changes folded in one transaction, so that readers never wait for a long one."""
@@ -132,18 +140,30 @@ class PostgresLedger(
             cursor.execute(query("open_sessions"), {"delivery_ids": list(delivery_ids)})
             return dict(cursor.fetchall())
 
-    def finish_session(self, delivery_id: int) -> SessionSummary | None:
+    def begin_verifying(self, delivery_id: int) -> str | None:
+        """Say that the session is being verified; see `ports.Ledger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("lock_delivery"), {"delivery_id": delivery_id})
+            session_id = _drained_session(cursor, delivery_id)
+            if session_id is None:
+                return None
+            cursor.execute(query("session_mark"), {"session_id": session_id})
+            row = cursor.fetchone()
+            assert row is not None, "a count is always there"
+            cursor.execute(query("begin_verifying"), {"session_id": session_id})
+            return f"{session_id} {row[0]}"
+
+    def finish_session(
+        self, delivery_id: int, *, receipt: SessionReceipt | None = None
+    ) -> SessionSummary | None:
         """End the delivery's session if nothing is left in it; see `ports.Ledger`."""
         with self._connections.transaction() as cursor:
             cursor.execute(query("lock_delivery"), {"delivery_id": delivery_id})
-            cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
-            row = cursor.fetchone()
-            if row is None:
+            session_id = _drained_session(cursor, delivery_id)
+            if session_id is None:
                 return None
-            session_id: int = row[0]
-            cursor.execute(query("queued"), {"delivery_id": delivery_id})
-            queued = cursor.fetchone()
-            if queued is None or queued[0]:
+            if receipt is not None and not _still_at(cursor, session_id, receipt.mark):
+                cursor.execute(query("go_on_with_session"), {"session_id": session_id})
                 return None
             cursor.execute(query("finish_session"), {"session_id": session_id})
             counts = cursor.fetchone()
@@ -151,7 +171,23 @@ class PostgresLedger(
             if counts[0] == 0:
                 cursor.execute(query("drop_empty_session"), {"session_id": session_id})
             else:
-                tell_session_ended(cursor, delivery_id, session_id, failed=counts[3])
+                if receipt is not None:
+                    cursor.execute(
+                        query("note_session_receipt"),
+                        {
+                            "session_id": session_id,
+                            "receipt": receipt.number,
+                            "problem": receipt.problem,
+                        },
+                    )
+                tell_session_ended(
+                    cursor,
+                    delivery_id,
+                    session_id,
+                    failed=counts[3],
+                    receipt_digest=None if receipt is None else receipt.digest,
+                    manifest_location=None if receipt is None else receipt.manifest_location,
+                )
         total, uploaded, skipped, failed, superseded, vanished, bytes_uploaded = counts
         return SessionSummary(
             session_id=session_id,
@@ -223,3 +259,21 @@ class PostgresLedger(
     def close(self) -> None:
         """Close all connections. May be repeated."""
         self._connections.close()
+
+
+def _drained_session(cursor: Cursor, delivery_id: int) -> int | None:
+    """Hold the running session alone, and give it if no file of the delivery is unfinished."""
+    cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    cursor.execute(query("queued"), {"delivery_id": delivery_id})
+    queued = cursor.fetchone()
+    return None if queued is None or queued[0] else int(row[0])
+
+
+def _still_at(cursor: Cursor, session_id: int, mark: str) -> bool:
+    """Tell whether a session stands where it stood when its verifying began."""
+    cursor.execute(query("session_mark"), {"session_id": session_id})
+    row = cursor.fetchone()
+    return row is not None and mark == f"{session_id} {row[0]}"

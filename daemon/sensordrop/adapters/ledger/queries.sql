@@ -442,6 +442,12 @@ ON CONFLICT (delivery_id, path_digest) DO NOTHING;
 SELECT id FROM sync_sessions
 WHERE delivery_id = %(delivery_id)s AND state = 'open' FOR SHARE;
 
+-- name: reopen_session
+-- Takes back that the running session was being verified: something comes into it.
+UPDATE sync_sessions SET state = 'open'
+WHERE delivery_id = %(delivery_id)s AND state = 'verifying'
+RETURNING id;
+
 -- name: begin_session
 -- Opens a session; nothing comes back if another program did so just now.
 INSERT INTO sync_sessions (delivery_id, origin, started_by)
@@ -1429,6 +1435,25 @@ SELECT pg_advisory_xact_lock(hashtext('sensordrop.delivery'), %(delivery_id)s::i
 -- Holds the running session alone: whoever is enrolling into it is done when this returns.
 SELECT id FROM sync_sessions
 WHERE delivery_id = %(delivery_id)s AND state <> 'ended' FOR UPDATE;
+
+-- name: begin_verifying
+-- Says that a session is being verified.
+UPDATE sync_sessions SET state = 'verifying', receipt_problem = NULL WHERE id = %(session_id)s;
+
+-- name: session_mark
+-- Says where a session stands: whatever comes into it or is finished in it changes this.
+SELECT count(*) || ' ' || coalesce(max(id), 0) || ' '
+       || coalesce(extract(epoch FROM max(finished_at)), 0)
+FROM file_uploads WHERE session_id = %(session_id)s;
+
+-- name: go_on_with_session
+-- Takes back that a session was being verified: it changed meanwhile.
+UPDATE sync_sessions SET state = 'open' WHERE id = %(session_id)s AND state = 'verifying';
+
+-- name: note_session_receipt
+-- Ties a session to its receipt, or says why it has none.
+UPDATE sync_sessions SET receipt_problem = %(problem)s WHERE id = %(session_id)s;
+UPDATE receipts SET session_id = %(session_id)s WHERE id = %(receipt)s;
 
 -- name: finish_session
 -- Ends a session with counts that are recounted from its files.
