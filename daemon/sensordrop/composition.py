@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import os
+import platform
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -35,7 +36,6 @@ from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.status_pages import StatusPages, pages
-from sensordrop.adapters.watcher import InotifyWatcher
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig, Endpoint
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
@@ -298,8 +298,16 @@ def _watch_rule(config: DeliveryConfig) -> Callable[[], bool]:
     return can_watch
 
 
+def _inotify(hints: HintQueue) -> Watcher:
+    """Make the watcher of a daemon. Only Linux has inotify; runs by hand need none."""
+    from sensordrop.adapters.watcher import InotifyWatcher  # noqa: PLC0415 — see above
+
+    return InotifyWatcher(hints)
+
+
 def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
-    if config.use_find and shutil.which("find"):
+    # The find of other systems knows no -printf.
+    if config.use_find and platform.system() == "Linux" and shutil.which("find"):
         return FindFinder
     return WalkFinder
 
@@ -482,7 +490,7 @@ class Daemon:
             delivery.session_open = delivery.delivery_id in self._sessions_at_start
         bell = Bell()
         hints = HintQueue(bell)
-        watcher: Watcher = NoWatcher() if self._by_hand else InotifyWatcher(hints)
+        watcher = NoWatcher() if self._by_hand else _inotify(hints)
         self._supervisor = Supervisor(
             self._services(deliveries, bell, hints, watcher),
             self._clock,

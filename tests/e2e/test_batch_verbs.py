@@ -8,6 +8,7 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -153,3 +154,31 @@ def test_a_terminal_shows_one_line_that_is_updated_in_place(hand, moto):
     first, last = written.index("Uploaded: 0/40"), written.rindex("Uploaded: 40/40")
     assert "\x1b[2K" in written[first:last]
     assert "🎉 40 files: 40 uploaded" in shown
+
+
+ELSEWHERE = """
+import fcntl, os, platform, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("watchdog.observers.inotify"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+platform.system = lambda: "Darwin"
+del fcntl.F_SETLEASE, os.O_PATH
+from sensordrop.cli.app import main
+main()
+"""
+"""A system without inotify, leases and GNU find, as far as this one can play it."""
+
+
+def test_a_run_by_hand_needs_nothing_that_only_linux_has(hand):
+    stored = hand.record(3)
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, "upload", "--config", hand.file.name],
+        env=hand.environment, cwd=hand.folder, capture_output=True, encoding="utf-8",
+        stdin=subprocess.DEVNULL, timeout=2 * WAIT_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert hand.bucket.digests() == stored
