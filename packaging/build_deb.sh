@@ -38,7 +38,7 @@ site=$root$TARGET/lib/python3.$minor/site-packages
   --disable-pip-version-check --require-hashes --no-compile -r "$LOCK"
 # Our own code is built from a copy: what an older build left in build/ must not slip in.
 mkdir "$BUILD/source"
-cp -r daemon sql setup.cfg pyproject.toml README.md LICENSE "$BUILD/source/"
+cp -r daemon sql conf.d setup.cfg pyproject.toml README.md LICENSE "$BUILD/source/"
 "$BUILD/tools/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
   --wheel-dir "$BUILD/wheel" "$BUILD/source"
 "$BUILD/tools/bin/pip" --python "$root$TARGET/bin/python3" install --quiet \
