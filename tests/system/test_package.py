@@ -296,12 +296,14 @@ def test_a_reload_takes_a_delivery_in_and_out_while_it_runs(machine):
 
 def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(machine):
     machine.write("/etc/sensordrop/conf.d/wrong.yaml", "local_direktory: /srv/x\n")
+    earlier = machine.tell("journalctl -n 0 --show-cursor --no-pager")
+    cursor = earlier.rpartition("-- cursor: ")[2].strip()
     started = machine.run(f"systemctl restart {UNIT}", check=False)
     assert started.returncode != 0
     time.sleep(7)
     assert show(machine, "ActiveState") == "failed"
     assert show(machine, "ExecMainStatus") == "2"
-    told = machine.tell(f"journalctl -u {UNIT} -n 30 -o cat --no-pager")
+    told = machine.tell(f"journalctl -u {UNIT} --after-cursor '{cursor}' -o cat --no-pager")
     assert told.count("local_direktory") == 1, told
     machine.run("rm /etc/sensordrop/conf.d/wrong.yaml")
     machine.run(f"systemctl reset-failed {UNIT}; systemctl start {UNIT}")
