@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from sensordrop.core.story import DeliveryPlace
 from sensordrop.engine.batch import LOOK_SECONDS, BatchRun, figures_of
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.halts import SET_BY
+from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.engine.supervisor import Service
 from sensordrop.ports import Clock, LetterLine, RetryOrder, SessionLine, SessionTrouble
 
@@ -48,8 +48,8 @@ class Interrupts:
     """Counts what asks a run to stop: the first means in order, the second now. A `StopFlag`."""
 
     def __init__(self) -> None:
-        self._first = threading.Event()
-        self._second = threading.Event()
+        self._first = SignalFlag()
+        self._second = False
         self._on_second: Callable[[], None] | None = None
 
     def install(self) -> None:
@@ -72,11 +72,15 @@ class Interrupts:
     def on_second(self, call: Callable[[], None]) -> None:
         """Have something called at the second signal; it must only set flags."""
         self._on_second = call
+        if self._second:  # it came before anybody wanted to hear of it
+            call()
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         if not self._first.is_set():
             self._first.set()
-        elif self._on_second is not None:
+            return
+        self._second = True
+        if self._on_second is not None:
             self._on_second()
 
 

@@ -402,6 +402,7 @@ class Daemon:
         self._controls_at_start: Sequence[Control] = ()
         self._trail: Trail | None = None
         self._supervisor: Supervisor | None = None
+        self._hurried = False
 
     @property
     def _configuration(self) -> Configuration:
@@ -496,6 +497,8 @@ class Daemon:
             self._clock,
             alive=self._manager.alive,
         )
+        if self._hurried:
+            self._supervisor.stop_now()
         collect_seldom()
         try:
             self._supervisor.run(wanted)
@@ -515,6 +518,7 @@ class Daemon:
 
     def stop_now(self) -> None:
         """Don't wait for running uploads any longer. Safe in a signal handler."""
+        self._hurried = True
         if self._supervisor is not None:
             self._supervisor.stop_now()
 

@@ -6,7 +6,6 @@ import faulthandler
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sensordrop.config import Configuration, Notice
 from sensordrop.core.crash import killed_for_memory
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.core.terminal import printable
+from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.exits import Exit
 from sensordrop.ports import ServiceManager
 from sensordrop.version import VERSION
@@ -47,8 +47,8 @@ class StopSignals:
         """
         self._hang_up = hang_up
         self._terminal = False
-        self._first = threading.Event()
-        self._second = threading.Event()
+        self._first = SignalFlag()
+        self._second = False
         self._on_second: Callable[[], None] | None = None
 
     def install(self) -> None:
@@ -72,7 +72,7 @@ class StopSignals:
     @property
     def now(self) -> bool:
         """Tell whether to stop at once."""
-        return self._second.is_set()
+        return self._second
 
     def wait(self, seconds: float) -> bool:
         """Wait for the first signal, at most so long; tell whether it came."""
@@ -81,6 +81,8 @@ class StopSignals:
     def on_second(self, call: Callable[[], None]) -> None:
         """Have something called at the second signal; it must only set flags."""
         self._on_second = call
+        if self._second:  # it came before anybody wanted to hear of it
+            call()
 
     def _take_hang_up(self, number: int, frame: FrameType | None) -> None:
         if self._hang_up is None or (self._terminal and not _has_terminal()):
@@ -92,7 +94,7 @@ class StopSignals:
         if not self._first.is_set():
             self._first.set()
             return
-        self._second.set()
+        self._second = True
         if self._on_second is not None:
             self._on_second()
 

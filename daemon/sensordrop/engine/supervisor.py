@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.ports import Clock, StopFlag
 
 RESTARTS = 5
@@ -82,7 +83,7 @@ class Supervisor:
         self._clock = clock
         self._alive = alive
         self._stop = threading.Event()
-        self._now = threading.Event()
+        self._now = SignalFlag()
 
     def run(self, wanted: StopFlag) -> None:
         """Run the services until `wanted` is set, then end them.
