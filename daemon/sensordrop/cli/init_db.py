@@ -21,7 +21,7 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
 
     Example:  sensordrop init-db --database postgresql://sensordrop@db.example.org/sensordrop
     """
-    with ledger_at(find_place(config, local, database), make=True) as ledger:
+    with ledger_at(find_place(config, local, database, whole=True), make=True) as ledger:
         applied = ledger.migrate()
         advice = ledger.reader_advice()
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from sensordrop.config import (
     ConfigurationError,
     DaemonConfig,
     DeliveryConfig,
+    Problem,
     default_path,
     load,
+    salvage,
     take_credentials,
 )
 from sensordrop.config.environment import DEFAULT_FOLDER
@@ -53,6 +55,17 @@ class Place:
     """Somebody means this socket and no other."""
     ledger_named: bool = False
     """Somebody means this ledger and no other."""
+    ledger_known: bool = True
+    """False where a mistake in the configuration hides which ledger is meant: then only a daemon
+    can be asked."""
+    problems: tuple[Problem, ...] = ()
+    """Mistakes in the configuration; then `deliveries` are not all there is."""
+
+    def configured(self) -> tuple[DeliveryConfig, ...]:
+        """Give `deliveries`; ends the program where mistakes hide them."""
+        if self.problems:
+            refuse(ConfigurationError(self.problems))
+        return self.deliveries
 
 
 def place_options(function: Function) -> Function:
@@ -86,9 +99,19 @@ def _remember_socket(context: click.Context, _option: click.Parameter, value: Pa
     context.meta[SOCKET] = value
 
 
-def find_place(config: Path | None, local: Path | None, database: str | None) -> Place:
-    """Find the ledger, and where its daemon can be asked; see `_find`."""
+def find_place(
+    config: Path | None, local: Path | None, database: str | None, *, whole: bool = False
+) -> Place:
+    """Find the ledger, and where its daemon can be asked; see `_find`.
+
+    A configuration with mistakes is told of in a line, and what can be read of it counts: the
+    daemon may run on the one before. With `whole` it ends the program.
+    """
     place = _find(config, local, database)
+    if place.problems and whole:
+        refuse(ConfigurationError(place.problems))
+    if place.problems:
+        _warn(place.problems)
     context = click.get_current_context(silent=True)
     named = context.meta.get(SOCKET) if context is not None else None
     if named is not None:
@@ -99,8 +122,8 @@ def find_place(config: Path | None, local: Path | None, database: str | None) ->
 def _find(config: Path | None, local: Path | None, database: str | None) -> Place:
     """Find the ledger: --database, $SENSORDROP_DATABASE_URL, the configuration's, else our own.
 
-    Ends the program with exit code 2 and all problems where a configuration that was named is
-    wrong. One that nobody named counts only if it is readable.
+    A configuration that nobody named counts only if it is readable. Ends the program with exit
+    code 2 where what was named is none.
     """
     if local is not None:
         if config or database:
@@ -112,24 +135,59 @@ def _find(config: Path | None, local: Path | None, database: str | None) -> Plac
     ledger = database or os.environ.get(DATABASE_VARIABLE)
     flags = {"database": ledger}
     if named or os.access(path, os.R_OK):
-        try:
-            take_credentials(path, os.environ)
-            configuration, _ = load(
-                path, environ=os.environ, flags=flags, allow_relative=not path.is_dir()
-            )
-        except ConfigurationError as error:
-            refuse(error)
-        daemon = daemon_for(path, configuration.daemon, flags)
-        return replace(
-            place_of(daemon),
-            deliveries=configuration.deliveries,
-            ledger_named=ledger is not None,
-        )
+        return replace(_configured(path, flags), ledger_named=ledger is not None)
     place = replace(place_of(_our_own(flags)), ledger_named=ledger is not None)
     if place.config.control_socket is None and SYSTEM_SOCKET.exists():
         # The configuration is not for this user's eyes, and the daemon's socket may be.
         return replace(place, socket=SYSTEM_SOCKET, station=place.config.station)
     return place
+
+
+def _configured(path: Path, flags: dict[str, str | None]) -> Place:
+    """Give the place that a configuration says, or what can be read of it."""
+    found: tuple[Problem, ...] = ()
+    try:
+        take_credentials(path, os.environ)
+    except ConfigurationError as error:
+        found = error.problems
+    try:
+        configuration, _ = load(
+            path, environ=os.environ, flags=flags, allow_relative=not path.is_dir()
+        )
+    except ConfigurationError:
+        return _salvaged(path, flags, found)
+    if found:
+        return _salvaged(path, flags, found)
+    if path.is_dir() or _says_where(configuration.daemon):
+        return replace(place_of(configuration.daemon), deliveries=configuration.deliveries)
+    return replace(_place_beside(flags), deliveries=configuration.deliveries)
+
+
+def _salvaged(path: Path, flags: dict[str, str | None], found: tuple[Problem, ...] = ()) -> Place:
+    """Give what can be read of a configuration with mistakes; `found` were in its credentials."""
+    try:
+        saved = salvage(path, environ=os.environ, flags=flags, more=found)
+    except ConfigurationError as error:
+        refuse(error)
+    if not path.is_dir() and saved.where and not _says_where(saved.daemon):
+        return replace(_place_beside(flags), problems=saved.problems)
+    place = place_of(saved.daemon)
+    return replace(
+        place,
+        station=place.station if saved.who else None,
+        ledger_known=saved.where,
+        problems=saved.problems,
+    )
+
+
+def _warn(problems: Sequence[Problem]) -> None:
+    count = len(problems)
+    more = f", and {count - 1} more" if count > 1 else ""
+    click.echo(
+        f"the configuration is broken: {problems[0]}{more} (sensordrop config check tells all); "
+        "a daemon that runs goes on with the one before",
+        err=True,
+    )
 
 
 def daemon_for(
@@ -142,7 +200,10 @@ def daemon_for(
     """
     if (path is not None and path.is_dir()) or _says_where(daemon):
         return daemon
-    return _daemon_beside(flags)
+    place = _place_beside(flags)
+    if place.problems:
+        refuse(ConfigurationError(place.problems))
+    return place.config
 
 
 def own_home() -> Path:
@@ -163,17 +224,16 @@ def _is_ours(daemon: DaemonConfig) -> bool:
     return os.access(daemon.state_directory / "postgresql" / "data", os.R_OK | os.W_OK | os.X_OK)
 
 
-def _daemon_beside(flags: dict[str, str | None]) -> DaemonConfig:
+def _place_beside(flags: dict[str, str | None]) -> Place:
+    """Give the place that this machine's configuration folder says, if it is for this user to
+    use, else our own.
+    """
     folder = Path(DEFAULT_FOLDER)
     if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
-        try:
-            take_credentials(folder, os.environ)
-            configuration, _ = load(folder, environ=os.environ, flags=flags)
-        except ConfigurationError as error:
-            refuse(error)
-        if configuration.daemon.database != "embedded" or _is_ours(configuration.daemon):
-            return configuration.daemon
-    return _our_own(flags)
+        place = _configured(folder, flags)
+        if place.problems or place.config.database != "embedded" or _is_ours(place.config):
+            return place
+    return place_of(_our_own(flags))
 
 
 def _our_own(flags: dict[str, str | None]) -> DaemonConfig:
@@ -216,6 +276,14 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
 
     Only with `make` is an embedded one made where there is none.
     """
+    if not place.ledger_known:
+        click.echo(
+            "which ledger is meant can't be read of that configuration, and no daemon answers at "
+            f"{place.socket}: mend it, or name the ledger with --database URL or --local FOLDER, "
+            "or a daemon's socket with --socket",
+            err=True,
+        )
+        sys.exit(Exit.USAGE)
     embedded = place.config.database == "embedded"
     if embedded and not make and not (place.directory / "data").exists():
         click.echo(

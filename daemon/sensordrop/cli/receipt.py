@@ -159,7 +159,7 @@ def key_command(place: dict[str, Any], /, **own: Any) -> None:
     """Print this station's public key, for those who verify its receipts elsewhere."""
     from sensordrop.adapters.receipt_key import receipt_key
 
-    state = find_place(**_nearer(place, own)).config.state_directory
+    state = find_place(**_nearer(place, own), whole=True).config.state_directory
     with _told_troubles():
         click.echo(receipt_key(state).public)
 

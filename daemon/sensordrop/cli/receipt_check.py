@@ -63,7 +63,7 @@ class ReceiptCheck:
     ) -> None:
         self._local = local is not None
         self._run = VerifyRun(config=config, local=local, database=database, progress=progress)
-        self._find: Callable[[], Place] = lambda: find_place(config, local, database)
+        self._find: Callable[[], Place] = lambda: find_place(config, local, database, whole=True)
         self._progress = progress
         self._stop = threading.Event()
 

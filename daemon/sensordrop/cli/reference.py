@@ -23,6 +23,10 @@ written by `python -m sensordrop.cli.reference docs/cli.md` from the words of `-
 
 Which ledger a verb works on: `--database`, `SENSORDROP_DATABASE_URL`, that of the configuration, else one in the user's data folder
 (`$XDG_DATA_HOME/sensordrop`, by default `~/.local/share/sensordrop`). A delivery's file says nothing about the ledger.
+
+While the configuration has a mistake, verbs that look or steer (`status`, `why`, `files`, `pause`, …) say so in a line and work: what can
+be read says where daemon and ledger are. Where it hides which ledger is meant, only a daemon is asked. Verbs that need the deliveries'
+settings (`upload`, `verify`, `receipt`) list all mistakes and exit with 2.
 """
 
 

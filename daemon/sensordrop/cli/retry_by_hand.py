@@ -125,7 +125,7 @@ def _paths(
 
 def _config(ledger: PostgresLedger, place: Place, target: DeliveryPlace) -> DeliveryConfig:
     """Give the delivery's configuration: what is named here, else what the ledger keeps."""
-    for each in place.deliveries:
+    for each in place.configured():
         where = (str(each.local_directory), each.bucket_name, each.s3_prefix)
         if where == (target.local_directory, target.bucket_name, target.s3_prefix):
             return each.model_copy(update={"name": target.name})

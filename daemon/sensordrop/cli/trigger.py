@@ -131,7 +131,7 @@ def _by_whoever_may(place: Place, session_id: int) -> dict[str, Any]:
         asked_at = max(each["asked_at"] for each in told["letters"])
         if told["running"]:
             return _wait(desk, session_id, asked_at)
-    configured = [each for each in place.deliveries if each.name == told["delivery"]]
+    configured = [each for each in place.configured() if each.name == told["delivery"]]
     if not configured or configured[0].endpoint is None:
         click.echo("sensordropd is not running: it tells at its next start", err=True)
         return next(each for each in told["letters"] if each["asked_at"] == asked_at)
@@ -163,7 +163,7 @@ def _elsewhere(
         raise click.UsageError(f"--url: expected {PART_KINDS['url'].expected}; {error}") from error
     lines = ledger.list_sessions([], session_id=session_id, most=1)
     names = [line.delivery for line in lines]
-    own = next((d.endpoint for d in place.deliveries if d.name in names), None)
+    own = next((d.endpoint for d in place.configured() if d.name in names), None)
     if own is None:
         return Endpoint(url=address, allow_private_addresses=private)
     allowed = private or own.allow_private_addresses

@@ -81,7 +81,7 @@ class VerifyRun:
 
     def _place(self) -> Place:
         if self._local is None:
-            return find_place(self._config, None, self._database)
+            return find_place(self._config, None, self._database, whole=True)
         try:
             configuration, _ = self._local.configuration(os.environ)
         except ConfigurationError as error:

@@ -7,7 +7,15 @@ from sensordrop.config.addresses import masked
 from sensordrop.config.credentials import take_credentials
 from sensordrop.config.endpoints import Endpoint
 from sensordrop.config.environment import Given, default_path
-from sensordrop.config.loading import Configuration, Explained, explain, load, state_directory_of
+from sensordrop.config.loading import (
+    Configuration,
+    Explained,
+    Salvage,
+    explain,
+    load,
+    salvage,
+    state_directory_of,
+)
 from sensordrop.config.models import DaemonConfig, DeliveryConfig
 from sensordrop.config.problem import ConfigurationError, Notice, Problem, ProblemCode
 
@@ -22,10 +30,12 @@ __all__ = [
     "Notice",
     "Problem",
     "ProblemCode",
+    "Salvage",
     "default_path",
     "explain",
     "load",
     "masked",
+    "salvage",
     "state_directory_of",
     "take_credentials",
 ]

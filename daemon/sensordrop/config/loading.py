@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +77,22 @@ class Explained:
     """By the deliveries' names."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Salvage:
+    """What can be read of a configuration with mistakes, for those who only ask for the daemon."""
+
+    daemon: DaemonConfig
+    problems: tuple[Problem, ...]
+    where: bool
+    """What it says of the ledger's place is whole. Where not, a default stands for what was meant."""
+    who: bool
+    """So is what it says of the station."""
+
+
+LEDGER_KEYS = frozenset({"database", "state_directory"})
+STATION_KEYS = LEDGER_KEYS | {"station"}
+
+
 def load(
     path: Path | None,
     *,
@@ -125,6 +142,42 @@ def _explained(loader: _Loader, path: Path | None, *, deliveries_required: bool)
         daemon=loader.given_to_daemon,
         deliveries=loader.given_to_deliveries,
     )
+
+
+def salvage(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+    more: Sequence[Problem] = (),
+) -> Salvage:
+    """Read what can be read of the daemon's keys in a configuration that `load` refused.
+
+    `more` are mistakes that were found beside it, in credentials. Raises ConfigurationError where
+    it is the command line that is wrong: who named the configuration, or the ledger, is there to
+    mend it. Blocks on the disk.
+    """
+    loader = _Loader(environ=environ, flags=_flag_layer(flags), delivery_flags={},
+                     allow_relative=True)  # fmt: skip
+    daemon = loader.run(path, deliveries_required=False).daemon
+    problems = tuple({str(problem): problem for problem in [*more, *loader.problems]}.values())
+    if loader.misnamed or any(problem.file == COMMAND_LINE for problem in problems):
+        raise ConfigurationError(problems)
+    doubtful = loader.doubtful | ({"*"} if more else set())
+    return Salvage(
+        daemon=daemon,
+        problems=problems,
+        where=not doubtful & {"*", *LEDGER_KEYS}
+        or _is_named(loader.given_to_daemon.get("database"), doubtful),
+        who=not doubtful & {"*", *STATION_KEYS},
+    )
+
+
+def _is_named(database: Given | None, doubtful: AbstractSet[str]) -> bool:
+    """Tell whether a database is named that nothing else that may be wrong could change."""
+    if database is None or database.value == "embedded":
+        return False
+    return "database" not in doubtful or database.file == COMMAND_LINE
 
 
 def state_directory_of(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -186,6 +239,10 @@ class _Loader:
         self.notices: list[Notice] = []
         self.given_to_daemon: Layer = {}
         self.given_to_deliveries: dict[str, Layer] = {}
+        self.misnamed = False
+        """The path is not that of a configuration."""
+        self.doubtful: set[str] = set()
+        """Keys of the daemon of which is not known what was meant; `*`: any may be."""
         self._environ = environ
         self._flags = flags
         self._delivery_flags = delivery_flags
@@ -196,7 +253,9 @@ class _Loader:
     def run(self, path: Path | None, *, deliveries_required: bool) -> Configuration:
         """Load as far as it goes; what it gives is only right if there were no problems."""
         sources = self._find(path)
+        known = len(self.problems)
         variables = read_variables(sources.folder, self._environ, self.problems)
+        self._doubt(self.problems[known:])
         defaults = self._defaults(sources.daemon.pop("defaults", None))
         daemon = self._daemon(sources.daemon, variables)
         self._deliveries(sources.deliveries, defaults, variables)
@@ -216,9 +275,11 @@ class _Loader:
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises without permission
             return self._find_in_folder(path)
         if _is_absent(path):
+            self.misnamed = True
             self._unusable(str(path), "there is no such folder or file", _WHERE_TO_BEGIN)
             return _Sources()
         if path.name == DAEMON_FILE:
+            self.misnamed = True
             self._unusable(str(path), "is the daemon's file", f"name its folder: {path.parent}")
             return _Sources()
         return _Sources(deliveries=[(path, str(path))], folder=path.parent)
@@ -229,6 +290,7 @@ class _Loader:
         if DAEMON_FILE in names:
             daemon = read_document(folder / DAEMON_FILE, DAEMON_FILE, self.problems)
             sources.daemon = daemon or {}
+        self._doubt(self.problems)
         if DELIVERY_FOLDER in names:
             for name in self._names(folder / DELIVERY_FOLDER, DELIVERY_FOLDER):
                 self._sort_in(folder, name, sources)
@@ -236,6 +298,7 @@ class _Loader:
         lost = not {DAEMON_FILE, DELIVERY_FOLDER} & set(names)
         for name in strays:
             if Path(name).stem == Path(DAEMON_FILE).stem:
+                self.doubtful.add("*")
                 self._unusable(name, "is not read", f"rename it to {DAEMON_FILE}")
             elif lost:
                 self._unusable(name, "is not read", _WHERE_DELIVERIES_GO)
@@ -311,13 +374,25 @@ class _Loader:
             for key, item in value.items()
         }
 
+    def _doubt(self, problems: Sequence[Problem]) -> None:
+        """Take note that what says where the daemon's things are can't be read to its end."""
+        if problems:
+            self.doubtful.add("*")
+        if {problem.code for problem in problems} & {ProblemCode.DUPLICATE, ProblemCode.CONFLICT}:
+            self.doubtful.add("database")  # what stands there may be the one that is not meant
+
     def _daemon(self, document: Mapping[str, object], variables: Variables) -> DaemonConfig:
+        known = len(self.problems)
         layers = [
             _document_layer(document, DAEMON_FILE),
             daemon_layer(variables, self.problems),
             self._flags,
         ]
+        self._doubt(self.problems[known:])
         merged, wrong = self._merge(DaemonConfig, layers, DAEMON_FILE)
+        self.doubtful |= wrong
+        if any(key not in settings(DaemonConfig) for layer in layers for key in layer):
+            self.doubtful.add("*")  # it may be any key, misspelt
         self.given_to_daemon = dict(merged)
         return self._build(DaemonConfig, merged, wrong)
 
