@@ -59,6 +59,7 @@ def test_a_file_with_the_eight_older_keys_is_enough(hand):
     assert "Previously uploaded files loaded: 30" in again.stdout
     assert "nothing to do: all files are stored already" in again.stdout
     assert len(hand.ledger.sessions()) == 1, "a session without files leaves no row"
+    assert "is not kept: no file came into it" in again.stdout
 
 
 def test_what_fails_is_told_and_the_next_run_tries_it_again(hand, moto):
@@ -160,7 +161,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(hand):
     assert hand.ledger.uploads() == []
     assert hand.upload().returncode == 0
     hand.record(2, first=3)
-    assert "2 files would be uploaded" in hand.upload("--dry-run").stdout
+    later = hand.upload("--dry-run").stdout
+    assert "2 files would be uploaded" in later
+    assert "4 files on the books already" in later
 
 
 def test_a_living_daemon_that_has_the_folder_is_handed_the_work(station):

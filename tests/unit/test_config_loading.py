@@ -324,6 +324,7 @@ def test_a_path_that_is_no_configuration_is_told(folder):
     (line,) = lines(folder / "nowhere")
     assert "there is no such folder or file" in line
     assert "--config PATH" in line
+    assert lines(folder / "nowhere", deliveries_required=True) == [line]
     write(folder, sensordrop_yaml="")
     (line,) = lines(folder / "sensordrop.yaml")
     assert f"name its folder: {folder}" in line

@@ -155,6 +155,11 @@ def clock(instant: datetime | str | None, zone: tzinfo) -> str:
     return "" if instant is None else instant.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many there are: 1 file, 1,200 files."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def size_words(size_bytes: int) -> str:
     """Write a size for people."""
     size, unit = float(size_bytes), "bytes"

@@ -37,7 +37,7 @@ def command(
     reason: str,
     as_json: bool,
 ) -> None:
-    r"""Show the bandwidth limits of this station, or set one.
+    """Show the bandwidth limits of this station, or set one.
 
     LIMIT is a rate, a timetable, `off` for no limit, or `config` to go back to what the
     configuration says. A running daemon takes it up within two seconds, and keeps it over

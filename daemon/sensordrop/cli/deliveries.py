@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sensordrop.adapters.clock import local_zone
 from sensordrop.cli.asking import clock
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.tables import show_table
 from sensordrop.core.terminal import printable
 
 
@@ -21,7 +21,7 @@ from sensordrop.core.terminal import printable
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: Path | None, local: Path | None, database: str | None, as_json: bool) -> None:
-    r"""List the deliveries: folder, bucket and prefix, state, and when the folder was last swept.
+    """List the deliveries: folder, bucket and prefix, state, and when the folder was last swept.
 
     \b
     Examples:
@@ -37,7 +37,6 @@ def command(config: Path | None, local: Path | None, database: str | None, as_js
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -58,4 +57,4 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             Text(printable(target + at)),
             clock(each["last_sweep_at"], zone) or "never",
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    show_table(table)

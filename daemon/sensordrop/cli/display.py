@@ -143,6 +143,8 @@ class TextDisplay:
         self._written_at = 0.0
         self._written = ""
         self._failures = 0
+        self._session: int | None = None
+        """The number that the run's session was shown with."""
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -214,12 +216,10 @@ class TextDisplay:
         if name in ("sweep_progress", "listing_progress"):
             speed = facts.get("files_per_second", facts.get("objects_per_second", 0))
             return self._marked("scan", f"{facts['message']} ({speed:,}/s)")
-        if name == "sweep_finished":
-            return self._marked("scan", f"Found {facts['files']:,} files, {facts['new']:,} new, "
-                                f"{facts['changed']:,} changed ({facts['seconds']} s)")  # fmt: skip
-        return None
+        return self._marked("scan", _found(facts)) if name == "sweep_finished" else None
 
     def _run_started(self, facts: Facts) -> str:
+        self._session = facts["session"]
         retries = facts["retries"]
         told = f"on, up to {retries} retries of a file" if retries else "off"
         where = f"{facts['bucket']}/{facts['prefix']}".rstrip("/")
@@ -254,10 +254,14 @@ class TextDisplay:
         ]  # fmt: skip
         if facts["unsettled"]:
             lines.append(self._marked("warning", f"{_files(facts['unsettled'])} changed just now: "
-                                      "they are waited for"))  # fmt: skip
+                                      "a run waits until nobody writes any more"))  # fmt: skip
         ignored = facts["ignored"]
         if ignored:
             lines.append(self._marked("skipped", f"{_files(ignored)} more would be ignored"))
+        known = facts["files"] - sum(facts[k] for k in ("new", "changed", "unsettled", "ignored"))
+        if known > 0:
+            lines.append(self._marked("stored", f"{_files(known)} on the books already: stored, "
+                                      "waiting, failed or ignored"))  # fmt: skip
         lines.append(self._marked("stored", f"{size_words(facts['size_bytes'])}; nothing was sent"))
         return "\n".join(lines)
 
@@ -286,6 +290,9 @@ class TextDisplay:
                 )))  # fmt: skip
         elif how is RunEnd.DONE and not result.failed:
             lines.append(self._marked("done", "nothing to do: all files are stored already"))
+        if figures is None and self._session is not None and not self._quiet:
+            words_of = f"session {self._session} is not kept: no file came into it"
+            lines.append(self._marked("session", words_of))
         for each in result.failed:
             words_of = f"{each.error_class}: {_files(each.files)}, such as {each.path}"
             lines.append(self._marked("failed", words_of))
@@ -295,8 +302,8 @@ class TextDisplay:
             again = f"sensordrop trigger --session-id {result.session_id} tells it again"
             lines.append(self._marked("warning", f"{words_of} — {again}"))
         if how is RunEnd.INTERRUPTED:
-            left = _files(figures.remaining) if figures else "all files"
-            what = f"{left} remain; the same command goes on where this stopped"
+            left = f"remaining: {_files(figures.remaining)}" if figures else "all files remain"
+            what = f"{left}; the same command goes on where this stopped"
             lines.append(self._marked("stop", what))
         elif how is not RunEnd.DONE:
             lines.append(self._marked("stop", _reason(how, words, result.delivery)))
@@ -370,6 +377,15 @@ def _told(name: str, facts: Facts) -> str:
     problem = facts.get("problem") or name.replace("_", " ")
     hint = f" — {facts['hint']}" if facts.get("hint") else ""
     return f"{subject}{problem}{hint}"
+
+
+def _found(facts: Facts) -> str:
+    """Tell of a sweep: what is still being written holds a run up, and is told."""
+    words = (f"Found {facts['files']:,} files, {facts['new']:,} new, "
+             f"{facts['changed']:,} changed ({facts['seconds']} s)")  # fmt: skip
+    if facts["settling"]:
+        words += f"; {facts['settling']:,} changed just now: waiting until they are at rest"
+    return words
 
 
 def _files(number: int) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import click
@@ -15,6 +13,7 @@ from sensordrop.adapters.clock import local_zone
 from sensordrop.cli.asking import clock, page_options, size_words
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.tables import next_page, show_table
 from sensordrop.core.model import UploadState
 from sensordrop.core.terminal import printable
 
@@ -41,7 +40,7 @@ def command(
     after: int | None,
     as_json: bool,
 ) -> None:
-    r"""List files, the newest first (failed ones: the last to fail first), with what is wrong.
+    """List files, the newest first (failed ones: the last to fail first), with what is wrong.
 
     Every version of a file has a line. A page ends with how to get the next one.
 
@@ -58,18 +57,11 @@ def command(
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     _show(told["files"])
-    following = told["next"]
-    if following is not None:
-        named = [
-            f"--{name} {quote(value)}"
-            for name, value in (("state", state), ("delivery", delivery), ("sensor", sensor))
-            if value is not None
-        ]
-        click.echo(" ".join(["more: sensordrop files", *named, f"--after {following}"]))
+    if told["next"] is not None:
+        click.echo(f"more: {next_page(told['next'])}")
 
 
 def _show(files: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -91,7 +83,7 @@ def _show(files: Sequence[dict[str, Any]]) -> None:
             Text(printable(each["path"])),
             Text(_why(each)),
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    show_table(table)
 
 
 def _why(told: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ def command(
     unit: str,
     as_json: bool,
 ) -> None:
-    r"""Show what the daemon logged, from systemd's journal.
+    """Show what the daemon logged, from systemd's journal.
 
     It calls journalctl, whose words these are. Exits with 1 where there is no journal, and with 4
     where it is not for this user (the groups adm and systemd-journal may read it).

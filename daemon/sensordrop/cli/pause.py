@@ -37,7 +37,7 @@ def command(
     history: bool,
     as_json: bool,
 ) -> None:
-    r"""Stop the uploads of a DELIVERY, or of all of this station.
+    """Stop the uploads of a DELIVERY, or of all of this station.
 
     Running transfers are broken off within two seconds; large files go on later with the parts
     that are missing, and no attempt is used up. New files still come on the books. A pause

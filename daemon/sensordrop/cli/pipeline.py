@@ -44,7 +44,7 @@ def command(
     as_json: bool,
     **flags: str | None,
 ) -> None:
-    r"""Upload a folder, try what failed again in rounds, and see that the endpoint is told.
+    """Upload a folder, try what failed again in rounds, and see that the endpoint is told.
 
     Each step begins only when the one before ended well; where one does not, a line says which and
     why. Exit codes are those of `sensordrop upload`.

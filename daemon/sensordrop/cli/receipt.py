@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sensordrop.cli.asking import counted
 from sensordrop.cli.place import find_place, place_options
 from sensordrop.core.receipt import FileClass
 from sensordrop.core.terminal import printable
@@ -254,7 +255,8 @@ def _show(made: MadeReceipt) -> None:
     for each in FileClass:
         count = document["counts"][each.value]
         if count["files"] or each is FileClass.STORED:
-            click.echo(f"  {each.value:<12}{count['files']:,} files, {count['bytes']:,} bytes")
+            files = counted(count["files"], "file")
+            click.echo(f"  {each.value:<12}{files}, {count['bytes']:,} bytes")
     for reason, number in document["ignored"].items():
         click.echo(f"              {number:,} {reason}")
     if document["gone"]:

@@ -57,7 +57,10 @@ class ReceiptRun:
         if not made and sensor is not None:
             raise click.UsageError(f"there is no file of a sensor {sensor!r}")
         if not made:
-            raise click.UsageError("there is no delivery to make a receipt of")
+            raise click.UsageError(
+                "no delivery is configured here: name its file, or sensordropd's configuration, "
+                "with --config PATH"
+            )
         return made
 
     def card(self, folder: Path, *, only: str | None) -> MadeReceipt:

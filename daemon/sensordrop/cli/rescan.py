@@ -30,7 +30,7 @@ def command(
     confirm_vanished: bool,
     as_json: bool,
 ) -> None:
-    r"""Have the folder of a DELIVERY swept now, or those of all of this station.
+    """Have the folder of a DELIVERY swept now, or those of all of this station.
 
     A running daemon begins within two seconds; one that is not running does it at its next start.
 

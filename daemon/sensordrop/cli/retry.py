@@ -87,7 +87,7 @@ def command(
     reason: str,
     as_json: bool,
 ) -> None:
-    r"""Have files tried again that failed, with all their attempts before them.
+    """Have files tried again that failed, with all their attempts before them.
 
     A running sensordropd takes it up within a second or two; one that is down begins when it is started.
     Who asked, when and why is kept, and told by `sensordrop why`. With PATHs, --delivery says

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sensordrop.adapters.clock import local_zone
+from sensordrop.cli.asking import counted
 from sensordrop.cli.controls import clock_text
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
@@ -23,7 +24,7 @@ def letter_words(letter: dict[str, Any]) -> str:
     if letter["state"] == "told":
         return f"{line} at {clock_text(letter['told_at'], zone)} (answer {letter['status']})"
     if letter["problem"]:
-        line += f" after {letter['attempts']} attempts: {printable(letter['problem'])}"
+        line += f" after {counted(letter['attempts'], 'attempt')}: {printable(letter['problem'])}"
     if letter["next_attempt_at"] and letter["attempts"]:
         line += f"; tried again at {clock_text(letter['next_attempt_at'], zone)}"
     return line
@@ -36,7 +37,7 @@ def letter_words(letter: dict[str, Any]) -> str:
 def command(
     config: Path | None, local: Path | None, database: str | None, session_id: int, as_json: bool
 ) -> None:
-    r"""Show session N: its files by state, its bytes, and what failed in it, by kind of error.
+    """Show session N: its files by state, its bytes, and what failed in it, by kind of error.
 
     A running session shows what it has so far. Exits with 1 if there is no such session.
 

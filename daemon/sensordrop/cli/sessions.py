@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sensordrop.adapters.clock import local_zone
 from sensordrop.cli.asking import clock, page_options, size_words
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.tables import next_page, show_table
 from sensordrop.core.terminal import printable
 
 
@@ -31,7 +31,7 @@ def command(
     after: int | None,
     as_json: bool,
 ) -> None:
-    r"""List sessions, the newest first: when each began and ended, and what came of its files.
+    """List sessions, the newest first: when each began and ended, and what came of its files.
 
     \b
     Examples:
@@ -45,12 +45,11 @@ def command(
         return
     show(told["sessions"])
     if told["next"] is not None:
-        click.echo(f"more: sensordrop sessions --after {told['next']}")
+        click.echo(f"more: {next_page(told['next'])}")
 
 
 def show(sessions: Sequence[dict[str, Any]]) -> None:
     """Show sessions as a table."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -79,4 +78,4 @@ def show(sessions: Sequence[dict[str, Any]]) -> None:
             Text(f"{failed:,}", style="red" if failed else ""),
             size_words(each["bytes"]["uploaded"]),
         )
-    Console(file=sys.stdout, highlight=False).print(table)
+    show_table(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime, tzinfo
 from pathlib import Path
 from shlex import quote
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sensordrop.adapters.clock import local_zone
+from sensordrop.cli.asking import counted
 from sensordrop.cli.controls import clock_text
 from sensordrop.cli.desk import desk_at
 from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.tables import show_table
 from sensordrop.core.terminal import printable
 from sensordrop.core.timetable import rate_text
 
@@ -49,16 +50,16 @@ def show(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(told, ensure_ascii=False))
         return
-    from rich.console import Console
-
     if told["deliveries"]:
-        Console(file=sys.stdout, highlight=False).print(table_of(told))
+        show_table(table_of(told))
     for line in remarks(told):
         click.echo(line)
 
 
 def _progress_line(told: dict[str, Any], zone: tzinfo) -> str:
     """Tell for people how far a session is: numbers, speed, and when it ends."""
+    if told["finished"] >= told["files"]:
+        return f"all {told['files']:,} files are finished; it ends when no more come"
     line = f"{told['share']:.1%}, {told['finished']:,} of {told['files']:,} files"
     if not told["files_per_second"]:
         return line + "; nothing was finished in the last minutes"
@@ -136,22 +137,28 @@ def remarks(told: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: session {each['session']['id']}: {line}")
         if each["mismatches"]:
             lines.append(
-                f"{name}: {each['mismatches']:,} stored objects are missing or different in the "
-                f"bucket: sensordrop verify --delivery {quote(each['name'])}"
+                f"{name}: {counted(each['mismatches'], 'stored object')} missing or different in "
+                f"the bucket: sensordrop verify --delivery {quote(each['name'])}"
             )
         for state, advice in (
-            ("delayed", "it is tried again"),
-            ("failed", "it is not tried again"),
+            ("delayed", "tried again by itself"),
+            ("failed", "not tried again"),
         ):
             if each["letters"][state]:
                 lines.append(
-                    f"{name}: {each['letters'][state]:,} registrations or notifications could not "
-                    f"be told, {advice}: sensordrop sessions --delivery {quote(each['name'])}"
+                    f"{name}: {_letters(each['letters'][state])} not heard by the endpoint, "
+                    f"{advice}: sensordrop sessions --delivery {quote(each['name'])}"
                 )
         if each["reason"]:
             lines.append(f"{name}: {printable(each['reason'])}")
     lines += [_breaker_words(each) for each in told["breakers"]]
     return lines + [_refusal(each, zone) for each in told["configuration"] if each["problem"]]
+
+
+def _letters(number: int) -> str:
+    if number == 1:
+        return "1 registration or notification"
+    return f"{number:,} registrations or notifications"
 
 
 def _refusal(configuration: dict[str, Any], zone: tzinfo) -> str:

@@ -54,7 +54,7 @@ def command(
     allow_private_addresses: bool,
     as_json: bool,
 ) -> None:
-    r"""Tell the delivery's endpoint once more that session N has ended.
+    """Tell the delivery's endpoint once more that session N has ended.
 
     It is sent now, under the idempotency key that it has: a receiver that heard it knows it again.
     A running daemon sends it; else, and with --url, this program does, once. Exits with 1 if it

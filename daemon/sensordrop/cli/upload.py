@@ -45,7 +45,7 @@ def command(
     as_json: bool,
     **flags: str | None,
 ) -> None:
-    r"""Upload a folder now: sweep it, skip what is stored, send the rest, and end.
+    """Upload a folder now: sweep it, skip what is stored, send the rest, and end.
 
     It needs no daemon and no configuration folder: a file with the eight older keys is enough, or
     flags alone. Where no ledger is configured it keeps one in the user's data folder

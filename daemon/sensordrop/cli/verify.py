@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sensordrop.cli.asking import counted
 from sensordrop.cli.place import place_options
 from sensordrop.core.terminal import printable
 from sensordrop.core.verification import DeliveryReport, Verdict, verdict
@@ -137,7 +138,8 @@ def _show(reports: Sequence[DeliveryReport], options: VerifyOptions) -> None:
     for report in reports:
         click.secho(printable(report.delivery), bold=True)
         checked = ", ".join(f"{n:,} by {how}" for how, n in report.checked.items() if n)
-        click.echo(f"  stored      {report.files:,} objects, {report.size_bytes:,} bytes")
+        objects = counted(report.files, "object")
+        click.echo(f"  stored      {objects}, {report.size_bytes:,} bytes")
         click.echo(f"  verified    {checked or 'none'}")
         for name in ("missing", "different", "unchecked"):
             number = getattr(report, name)

@@ -53,7 +53,7 @@ def command(
     delivery: str | None,
     as_json: bool,
 ) -> None:
-    r"""Tell the whole story of one file: when it was seen, settled and tried, what each failed
+    """Tell the whole story of one file: when it was seen, settled and tried, what each failed
     attempt said, when it is tried next, and what keeps it from being stored.
 
     PATH is as the delivery has it, such as 950349/20250909_092000.WAV, or absolute. Works whether

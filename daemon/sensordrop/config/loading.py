@@ -261,7 +261,8 @@ class _Loader:
         self._deliveries(sources.deliveries, defaults, variables)
         secrets = endpoint_secrets(variables, self.problems)
         self._delivered = [_with_secrets(one, secrets) for one in self._delivered]
-        if deliveries_required and not sources.deliveries and not self._placed:
+        missing = path is not None and _is_absent(path)  # that is told, and is all there is to say
+        if deliveries_required and not (sources.deliveries or self._placed or missing):
             self._no_delivery(path)
         self.problems += collisions(daemon, self._placed)
         deliveries = sorted(self._delivered, key=lambda one: one.name)

@@ -422,7 +422,7 @@ class Operations:
         found = [p for p in places if sessions and p.delivery_id == sessions[0].delivery_id]
         if not found:
             raise RefusedError(
-                Reason.USAGE, f"there is no session {session_id} in these deliveries"
+                Reason.UNKNOWN, f"there is no session {session_id}: sensordrop sessions lists them"
             )
         return found
 
