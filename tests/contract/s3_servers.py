@@ -457,8 +457,12 @@ def error_xml(code: str, message: str = "as scripted") -> bytes:
     ).encode()
 
 
+_KEPT_CLOSED: list[socket.socket] = []
+
+
 def closed_port() -> int:
-    """Give a port at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Give a port at which nobody listens, nor will: it stays ours, or a test beside might get it."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    _KEPT_CLOSED.append(held)
+    return int(held.getsockname()[1])

@@ -213,8 +213,12 @@ def test_who_says_nothing_is_put_out_and_others_are_answered_meanwhile(hut, monk
         assert client.ask("about") == ABOUT
     monkeypatch.setattr(control_server, "ASK_SECONDS", 0.2)
     with closing(connect(path, timeout_seconds=WAIT_SECONDS)) as slow:
-        slow.sendall(b"GET /api/v1/sta")
-        assert slow.recv(1000) == b"", "it was put out"
+        try:
+            slow.sendall(b"GET /api/v1/sta")
+            heard = slow.recv(1000)
+        except ConnectionError:  # put out before it had said even that
+            heard = b""
+        assert heard == b"", "it was put out"
 
 
 def test_who_asks_too_much_at_once_is_told_so(hut):
@@ -227,7 +231,7 @@ def test_who_asks_too_much_at_once_is_told_so(hut):
         while not busy and time.monotonic() < give_up:  # the visits are taken one after the other
             try:
                 busy = get(path, "/api/v1/daemon")[0] == 503
-            except OSError:  # hung up while it was still being told
+            except (OSError, http.client.HTTPException):  # hung up while it was still being told
                 busy = True
         assert busy
     assert client.ask("about") == ABOUT, "once they have gone, it is answered"

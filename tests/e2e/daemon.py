@@ -373,8 +373,9 @@ class RunningDaemon:
         """Wait until `happened()` is true, while the daemon runs; give what it gave."""
 
         def looked() -> Any:
+            was_running = self.running  # asked first: it may say it with its last breath
             found = happened()
-            assert found or self.running, f"sensordropd ended: {self.story()}"
+            assert found or was_running, f"sensordropd ended: {self.story()}"
             return found
 
         return wait_until(

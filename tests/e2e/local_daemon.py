@@ -127,8 +127,9 @@ class LocalDaemon(RunningDaemon):
         """Give the SHA-256 of every object by its key: they are plain files."""
         found = {}
         for file in sorted(self.objects.rglob("*")):
-            if file.is_file():
-                found[str(file.relative_to(self.objects))] = sha256(file.read_bytes())
+            with suppress(FileNotFoundError):  # the store has given it its name meanwhile
+                if file.is_file():
+                    found[str(file.relative_to(self.objects))] = sha256(file.read_bytes())
         return found
 
     def wait_for_objects(self, expected: Mapping[str, str]) -> None:

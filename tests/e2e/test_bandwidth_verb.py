@@ -47,7 +47,7 @@ def test_a_limit_slows_uploads_down_until_it_is_lifted_while_they_run(station, e
     assert "all uploads: full speed" in done.stdout
     assert "the technician waits" in done.stdout
     assert "configured: 10 KiB/s" in done.stdout
-    station.wait_for_states(dict.fromkeys(digests, "uploaded"), seconds=30)
+    station.wait_for_states(dict.fromkeys(digests, "uploaded"))
     assert station.bucket.digests() == under_prefix(digests)
 
 

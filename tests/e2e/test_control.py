@@ -199,7 +199,7 @@ def test_status_is_watched_over_a_restart_until_q_is_pressed(make_station, moto)
         for _ in range(2):
             terminal.wait_for(b"card")
         station.daemon.kill9()
-        time.sleep(1.5)
+        terminal.wait_for(b"no sensordropd answers")
         station.start()
         wait_until_served(station)
         station.sensordrop("pause", "card", "--reason", "a call from the field")

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -279,13 +279,13 @@ def test_the_embedded_ledger_comes_back_by_itself(make_station, moto):
     digests = drop_files(station.drop, {"s1/before.wav": b"before"})
     station.wait_for(lambda: everything_is_stored(station, digests), what="the first file")
     for round_number in range(2):
-        victim = postmaster(station.state)
-        if round_number == 1:  # a server process: PostgreSQL itself starts all others anew
-            victim = next(p for p in victim.children() if _serves_the_daemon(p))
         files = {f"s{round_number}/{n}.wav": b"%d" % n * (n + 1) for n in range(30)}
         digests |= drop_files(station.drop, dict(list(files.items())[:15]))
         told = len(daemon.logs("ledger_unavailable"))
-        victim.kill()
+        if round_number == 0:
+            postmaster(station.state).kill()
+        else:  # a server process: PostgreSQL itself starts all others anew
+            wait_until(lambda: _killed_what_serves_the_daemon(station), what="somebody to kill")
         digests |= drop_files(station.drop, dict(list(files.items())[15:]))
         station.wait_for(
             lambda seen=told: len(daemon.logs("ledger_unavailable")) > seen,
@@ -298,11 +298,13 @@ def test_the_embedded_ledger_comes_back_by_itself(make_station, moto):
     assert_embedded_is_well(station, digests)
 
 
-def _serves_the_daemon(process: psutil.Process) -> bool:
-    try:
-        return ": sensordrop sensordrop" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False  # a worker of the server's that has ended
+def _killed_what_serves_the_daemon(station: Station) -> bool:
+    for process in postmaster(station.state).children():
+        with suppress(psutil.NoSuchProcess):  # a worker of the server's that has ended
+            if ": sensordrop sensordrop" in " ".join(process.cmdline()):
+                process.kill()
+                return True
+    return False
 
 
 def _everything_is_stored_at_last(station: Station, digests: dict[str, str]) -> bool:
@@ -354,7 +356,7 @@ def test_daemon_ledger_and_store_killed_together(tmp_path):
             )
             time.sleep(chance.uniform(0.1, 2.0))
             for process in [psutil.Process(local.pid), *local.processes()]:
-                if process.is_running():
+                with suppress(psutil.NoSuchProcess):  # PostgreSQL's end with their first
                     process.kill()
             local.wait_for_end()
             wait_until(lambda: local.processes() == [], what="all are dead")

@@ -164,8 +164,14 @@ def test_a_broken_configuration_leaves_the_old_one_in_force_and_says_so(station,
     assert any("local_direktory" in line and "did you mean" in line for line in told)
     assert any("'many' is not a whole number" in line for line in told)
     manager.wait_for("configuration refused at")
-    of_reload = [m.partition("\n")[0] for m in manager.messages if "READY" in m or "RELOAD" in m]
-    assert of_reload == ["READY=1", "RELOADING=1", "READY=1"]
+
+    def told_of_reloads() -> list[str]:
+        messages = list(manager.messages)
+        return [m.partition("\n")[0] for m in messages if "READY" in m or "RELOAD" in m]
+
+    # The status line comes from another thread: it may be there before the reload's own end is.
+    station.wait_for(lambda: len(told_of_reloads()) >= 3, what="the reload's end")
+    assert told_of_reloads() == ["READY=1", "RELOADING=1", "READY=1"]
     drop_files(station.drop, {"950349/a.WAV": b"a"})
     station.wait_for(lambda: is_stored(station, "C1/950349/a.WAV"), what="it works on")
 
@@ -249,8 +255,11 @@ def test_many_reloads_in_a_row_while_it_sweeps_and_uploads_lose_nothing(station)
     assert station.bucket.digests() == under_prefix(digests)
     assert station.daemon.logs("service_failed") == []
     station.wait_for(lambda: station.delivery_status()["session"] is None, what="the session ends")
-    kept = station.ledger.rows("SELECT configuration FROM config_history ORDER BY id DESC LIMIT 1")
-    assert kept[0]["configuration"]["max_workers"] == 13
+    newest = "SELECT configuration FROM config_history ORDER BY id DESC LIMIT 1"
+    station.wait_for(
+        lambda: station.ledger.rows(newest)[0]["configuration"]["max_workers"] == 13,
+        what="the last of them holds",
+    )
 
 
 def test_keys_that_are_only_read_at_the_start_are_named(station):

@@ -54,6 +54,8 @@ WAITING = """
     WHERE f.state = 'pending' OR (f.state = 'failed' AND f.is_current)
 """
 STARTED_SECONDS = 120.0
+CLEAR_SECONDS = 30.0
+"""How long the soak's folder may take to be empty."""
 MOST_FINDINGS_SHOWN = 40
 BROKEN_OFF = 130
 """The exit code of a soak that somebody ended: what a shell makes of SIGINT."""
@@ -312,6 +314,15 @@ def _broken_off(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _clear(folder: Path) -> None:
+    """Remove the folder. PostgreSQL's processes outlive their killed first by a moment, and write."""
+    give_up = time.monotonic() + CLEAR_SECONDS
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < give_up:
+        time.sleep(0.1)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     """Run one soak and tell what came of it."""
     wanted = Wanted.read()
@@ -333,7 +344,7 @@ def main() -> int:
         if wanted.keep or (findings and not wanted.sabotage):
             say(f"kept for a look: {folder}")
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
     for finding in findings[:MOST_FINDINGS_SHOWN]:
         say(f"{finding.verdict}: {finding.words}")
     if len(findings) > MOST_FINDINGS_SHOWN:
