@@ -558,7 +558,8 @@ def test_a_listing_that_is_given_up_leaves_no_process_and_is_not_complete(finder
     next(chunks)
     chunks.close()
 
-    assert children() == before
+    # What tests before this one left behind may end meanwhile; nothing may be there anew.
+    assert set(children()) <= set(before)
     assert not finder.report.complete
 
 
