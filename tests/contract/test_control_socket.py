@@ -165,13 +165,15 @@ def test_what_is_no_sense_is_refused_in_words_and_changes_nothing(
     assert client.ask("pauses")["paused"] == []
 
 
-def test_requests_of_any_size_or_shape_are_bounded(hut):
+def test_requests_of_any_size_or_shape_are_bounded(hut, capsys):
     path, client = hut
     too_long = control_server.LARGEST_BODY + 1
     for raw, words in (
         (f"POST /api/v1/pause HTTP/1.1\r\nContent-Length: {too_long}\r\n\r\n", "bytes"),
         ("POST /api/v1/pause HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "bytes"),
         ("POST /api/v1/pause HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "pieces"),
+        (f"POST /api/v1/pause HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n\r\n", "bytes"),
+        ("GET http://[ HTTP/1.1\r\n\r\n", "address"),
         ("nonsense\r\n\r\n", ""),
     ):
         with closing(connect(path, timeout_seconds=WAIT_SECONDS)) as connection:
@@ -180,6 +182,8 @@ def test_requests_of_any_size_or_shape_are_bounded(hut):
         assert words in answer
         assert "200 OK" not in answer
     assert client.ask("pauses")["paused"] == []
+    told = capsys.readouterr()
+    assert "bug" not in told.out + told.err, "whoever asks nonsense fills the log"
 
 
 def test_a_mistake_of_ours_and_a_lost_ledger_are_told_apart_and_end_nothing(tmp_path):

@@ -52,6 +52,8 @@ ASK_SECONDS = 10.0
 """How long somebody may take to say what they want, and how long to take the answer."""
 LARGEST_BODY = 1024 * 1024
 """Bytes of a request: a thousand paths, and nothing that fills a memory."""
+LENGTH_DIGITS = 20
+"""Of a length that is looked at: Python reads no number of thousands of digits."""
 LARGEST_QUERY = 100
 """Values after the ? of an address."""
 TURN_SECONDS = 0.25
@@ -335,7 +337,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, told)
 
     def _told(self) -> tuple[int, Mapping[str, Any]]:
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError as error:
+            raise RefusedError(Reason.USAGE, "the address can't be read") from error
         if self.command == "GET" and address.path == OPENAPI:
             return 200, description()
         found = find_route(self.command, address.path)
@@ -374,7 +379,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") is not None:
             raise RefusedError(Reason.USAGE, "say the Content-Length: pieces are not taken")
         length = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()) or int(length) > LARGEST_BODY:
+        readable = length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS
+        if not readable or int(length) > LARGEST_BODY:
             raise RefusedError(Reason.USAGE, f"a request has at most {LARGEST_BODY} bytes")
         raw = self.rfile.read(int(length))
         if not raw:
