@@ -85,8 +85,8 @@ class Reloading:
                 daemon_configuration=after.daemon.public_dict(),
             )
             controls = parts.ledger.controls(parts.daemon_id(), list(ids.values()))
-            self.configuration = after
-        self._put_in_force(parts, after, plan, ids, controls)
+            self._put_in_force(parts, after, plan, ids, controls)
+            self.configuration = after  # last: what broke off before is done whole by the next try
         return ReloadOutcome(changes=reload_words(plan), needs_restart=plan.needs_restart)
 
     def _put_in_force(

@@ -98,6 +98,14 @@ class Reloader:
         except LedgerUnavailableError as error:
             outcome = ReloadOutcome(problems=(f"the ledger is away: {error}",), waits=True)
             self._again_at = began + AGAIN_SECONDS
+        except Exception as error:
+            # Whoever waits is told; the supervisor hears of it too, and starts this service anew.
+            self._answer(ReloadOutcome(problems=(f"a mistake in sensordropd: {error!r}",)), began)
+            raise
+        self._answer(outcome, began)
+
+    def _answer(self, outcome: ReloadOutcome, began: float) -> None:
+        """Tell everybody what came of a try."""
         _tell(outcome)
         if not outcome.taken:
             self._untold = outcome

@@ -250,6 +250,10 @@ class Scout:
         before = self._folders
         folders = {d.key: before.get(d.key) or self._new_folder(d) for d in now}
         self._leaving |= {key: folder for key, folder in before.items() if key not in folders}
+        for delivery in self._roster.left:
+            if delivery.key not in before.keys() | folders.keys() | self._leaving.keys():
+                # It came and left between two turns; others may have met it.
+                self._leaving[delivery.key] = self._new_folder(delivery)
         self._folders = folders
         self._by_id = {folder.delivery.delivery_id: folder for folder in folders.values()}
         self._roots_unknown += [f.delivery for key, f in folders.items() if key not in before]

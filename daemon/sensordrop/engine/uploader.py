@@ -193,6 +193,8 @@ class Uploader:
             return
         self._taken = self._roster.now
         for delivery in self._roster.left:
+            if delivery in self._taken:
+                continue  # it left between the two looks: the next turn takes that up
             if delivery not in self._leaving and not delivery.drained:
                 self._leave(delivery)
         before = set(self._deliveries)
