@@ -302,7 +302,8 @@ class TextDisplay:
             again = f"sensordrop trigger --session-id {result.session_id} tells it again"
             lines.append(self._marked("warning", f"{words_of} — {again}"))
         if how is RunEnd.INTERRUPTED:
-            left = f"remaining: {_files(figures.remaining)}" if figures else "all files remain"
+            left = f"{_files(figures.remaining)} remain" if figures else "all files remain"
+            left += "s" if figures and figures.remaining == 1 else ""
             what = f"{left}; the same command goes on where this stopped"
             lines.append(self._marked("stop", what))
         elif how is not RunEnd.DONE:
