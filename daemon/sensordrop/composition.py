@@ -522,7 +522,7 @@ class Daemon:
         if self._supervisor is not None:
             self._supervisor.stop_now()
 
-    def _session_receipt(self, delivery: Delivery, mark: str) -> SessionReceipt:
+    def _session_receipt(self, delivery: Delivery, mark: str, stop: StopFlag) -> SessionReceipt:
         """Make a session's receipt; see `scout.MakeReceipt`. What signs takes a while to load, and
         few deliveries want it.
         """
@@ -545,7 +545,7 @@ class Daemon:
             station=self.station,
             made_by=f"sensordropd {VERSION}",
         )
-        return session_receipt(tools, delivery, mark)
+        return session_receipt(tools, delivery, mark, stop)
 
     def _services(
         self,

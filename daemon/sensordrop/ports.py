@@ -157,9 +157,18 @@ class Finder(Protocol):
     """
 
     def list(
-        self, root: str, stop: StopFlag, progress: Callable[[int], None]
+        self,
+        root: str,
+        stop: StopFlag,
+        progress: Callable[[int], None],
+        *,
+        strict: bool = False,
     ) -> Iterator[ListingChunk]:
         """Yield the listing in pieces of bounded size; afterwards `report` tells how it ended.
+
+        A name that its folder has and that is not there when it is looked at is left out: it was
+        removed just now. On a damaged card such a name stays, and nobody can say what it holds, so
+        that with `strict` the listing is not complete then.
 
         Blocks on the disk; memory does not grow with the number of files. `progress` is called
         with the number of entries so far, at least every 10,000. Ends early when `stop` is set,
@@ -2023,6 +2032,8 @@ class FoundContent:
     file: NumberedFile
     read: ReadFile | None
     object_key: str | None
+    """With its bucket's name and a slash before it."""
+    endpoint_url: str | None
     version_id: str | None
     proof: Proof | None
 

@@ -17,7 +17,7 @@ from test_verification import Vault
 from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.finder import FindFinder, WalkFinder
 from sensordrop.adapters.source import FolderSource
-from sensordrop.core.failure import FailureScope
+from sensordrop.core.failure import FailureScope, InterruptedAttemptError
 from sensordrop.core.lifecycle import RecordUploaded, Stored
 from sensordrop.core.model import Receipt, StoreCheck
 from sensordrop.core.receipt_form import digest_of
@@ -231,8 +231,8 @@ def test_a_folder_that_can_not_be_read_whole_is_not_safe(ledger, place, delivery
     store(ledger, place, delivery, bank)
 
     class Broken(FindFinder):
-        def list(self, root, stop, progress):
-            yield from super().list(root, stop, progress)
+        def list(self, root, stop, progress, *, strict=False):
+            yield from super().list(root, stop, progress, strict=strict)
             self._report = self._report.__class__(
                 files=self._report.files, folders=1, complete=False, problem="S: Input/output error"
             )
@@ -349,3 +349,39 @@ def test_a_session_ends_with_its_receipt_only_if_nothing_came_into_it(
     rows = ask(database, "SELECT r.id, s.state::text FROM receipts r"
                          " JOIN sync_sessions s ON s.id = r.session_id")  # fmt: skip
     assert rows == [(made.number, "ended")]
+
+
+def test_a_receipt_is_broken_off_when_the_daemon_ends(
+    ledger, place, delivery, bank, database, monkeypatch
+):
+    root = Path(delivery.settings.root)
+    for n in range(100):
+        write(root, f"S/{n}.wav", b"%d" % n)
+    store(ledger, place, delivery, bank, check=StoreCheck.NONE)
+    mark = ledger.begin_verifying(delivery.delivery_id)
+    stop = threading.Event()
+    read = bank.read_back
+
+    def ending(key, flag):
+        stop.set()
+        return read(key, flag)
+
+    monkeypatch.setattr(bank, "read_back", ending)
+    with pytest.raises(InterruptedAttemptError):
+        receipts.session_receipt(tools(ledger), delivery, mark, stop)
+    assert bank.asked.count("read") <= verifier.AT_ONCE, "what had not begun is not begun"
+    assert ask(database, "SELECT count(*) FROM receipts") == [(0,)]
+
+
+def test_a_delivery_that_was_pointed_elsewhere_meanwhile_has_no_receipt(
+    ledger, place, delivery, bank, database
+):
+    write(Path(delivery.settings.root), "S/a.wav", b"recording")
+    store(ledger, place, delivery, bank)
+    mark = ledger.begin_verifying(delivery.delivery_id)
+    ask(database, "UPDATE deliveries SET retired_at = now() WHERE id = %s", delivery.delivery_id)
+    told = receipts.session_receipt(tools(ledger), delivery, mark)
+    assert (told.number, "elsewhere" in told.problem) == (None, True)
+    ledger.finish_retired(delivery.delivery_id)
+    ((state, problem),) = ask(database, "SELECT state::text, receipt_problem FROM sync_sessions")
+    assert (state, "elsewhere" in problem) == ("ended", True)

@@ -171,6 +171,11 @@ def test_a_folder_that_is_not_wholly_known_is_not_safe(stored):
     code, told = receipt(stored)
     assert (code, problems(told).keys()) == (1, {""})
     assert "partial" in problems(told)[""]
+    kept = told["receipts"][0]["kept_in"]
+    done = stored.sensordrop("receipt", "verify", kept, "--json")
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["genuine"]) == ("NOT SAFE", True)
+    assert done.returncode == 1, "a script that wipes after 0 must not"
     stored.ledger.rows(partial.format("true"))
     for path in FILES | JUNK:
         (stored.drop / path).unlink()
@@ -208,6 +213,8 @@ def test_a_card_is_compared_by_content_whatever_it_is_called(stored, tmp_path):
     code, told = receipt(stored, "--card", str(card))
     assert (code, told["verdict"], counts(told)["stored"]) == (0, "SAFE", 5), told
     assert told["receipts"][0]["object_key"] is not None
+    done = stored.sensordrop("receipt", "verify", told["receipts"][0]["kept_in"], "--store")
+    assert (done.returncode, "5 as they were stored" in done.stdout) == (0, True), done.stdout
     (card / "DCIM" / "0.dat").write_bytes(b"recording Z")
     code, told = receipt(stored, "--card", str(card))
     assert (code, problems(told)) == (1, {"DCIM/0.dat": "its content is not stored"})
@@ -220,6 +227,15 @@ def test_a_card_is_compared_by_content_whatever_it_is_called(stored, tmp_path):
     assert receipt(stored, "--card", str(empty))[0] == 1
     done = stored.sensordrop("receipt", "--card", str(tmp_path / "nothing"))
     assert (done.returncode, "is the card mounted?" in done.stderr) == (1, True)
+
+
+def test_a_delivery_that_no_daemon_has_begun_with_is_not_left_out(stored, tmp_path):
+    (tmp_path / "new").mkdir()
+    stored.delivery("new", local_directory=str(tmp_path / "new"), s3_prefix="C2")
+    done = stored.sensordrop("receipt", "--json")
+    assert (done.returncode, done.stdout) == (1, ""), "SAFE would be said of new, too"
+    assert "does not know new yet" in done.stderr
+    assert receipt(stored, "--delivery", "card")[0] == 0
 
 
 def test_wrong_use_is_told(stored):

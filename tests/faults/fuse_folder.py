@@ -62,6 +62,10 @@ class FuseFolder:
         """Have reads of a file fail from an offset on; number 0: no more."""
         self._say("fail", path, number, offset)
 
+    def lose(self, path: str) -> None:
+        """List a file, and know nothing of it when it is looked at: so do damaged cards."""
+        self._say("lose", path)
+
     def _say(self, *words: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -112,6 +116,7 @@ class _Server:
             self._add(path, body)
         self.hanging: set[int] | None = set()
         self.failing: dict[int, tuple[int, int]] = {}
+        self.lost: set[int] = set()
         self.held: list[bytes] = []
         self.began = int(time.time()) - 3600
 
@@ -132,6 +137,8 @@ class _Server:
                 self.hanging = {operation}
             case ["answer"]:
                 self.hanging = set()
+            case ["lose", str(path)]:
+                self.lost.add(self.paths[path])
             case ["fail", str(path), int(number), int(offset)]:
                 self.failing[self.paths[path]] = (number, offset)
 
@@ -147,7 +154,7 @@ class _Server:
                 folder = self.nodes[node]
                 assert isinstance(folder, dict)
                 found = folder.get(os.fsdecode(body.rstrip(b"\0")))
-                if found is None:
+                if found is None or found in self.lost:
                     return errno.ENOENT
                 return struct.pack("<QQQQII", found, 0, 0, 0, 0, 0) + self._attributes(found)
             case 3:  # GETATTR

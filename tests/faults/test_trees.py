@@ -269,3 +269,19 @@ def test_a_card_that_is_pulled_during_the_sweep_makes_it_partial(tmp_path, make_
         pass
     assert not finder.report.complete
     assert "replaced" in (finder.report.problem or "")
+
+
+@pytest.mark.parametrize("make_finder", [FindFinder, WalkFinder], ids=["find", "walk"])
+def test_a_name_that_a_damaged_card_lists_and_does_not_know_is_told_where_it_matters(
+    tmp_path, make_finder
+):
+    with fuse_folder(tmp_path / "card", {"S1/a.wav": b"a", "S1/b.wav": b"b"}) as card:
+        card.lose("S1/b.wav")
+        assert sorted(os.listdir(card.path / "S1")) == ["a.wav", "b.wav"]  # noqa: PTH208
+        finder = make_finder()
+        for strict in (False, True):
+            for _ in finder.list(str(card.path), threading.Event(), lambda _: None, strict=strict):
+                pass
+            assert finder.report.files == 1
+            assert finder.report.complete is not strict, finder.report
+        assert "b.wav: No such file" in (finder.report.problem or "").replace("'", "")

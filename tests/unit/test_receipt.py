@@ -8,10 +8,14 @@ import json
 import random
 import stat
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import click
 import pytest
 
 from sensordrop.adapters.receipt_key import KeyProblemError, receipt_key, signature_problem
+from sensordrop.adapters.receipt_shelf import ReceiptShelf
+from sensordrop.cli.receipt_check import Checked, ReceiptCheck
 from sensordrop.core.model import EntryType, Fingerprint, UploadState
 from sensordrop.core.receipt import (
     Account,
@@ -460,3 +464,108 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
     (state / "receipt-key.pem").write_text("no key")
     with pytest.raises(KeyProblemError, match="backup"):
         receipt_key(state)
+
+
+def test_whoever_only_verifies_makes_no_key(tmp_path):
+    with pytest.raises(KeyProblemError, match="--public-key"):
+        receipt_key(tmp_path / "state", make=False)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"verdict": "SAFE", "format": "sensordrop-receipt-1", "verdict": "NOT SAFE"}',
+        '{"format": "sensordrop-receipt-1", "counts": NaN}',
+        '{"format": ' + "[" * 100_000,
+        '{"format": "another"}',
+    ],
+)
+def test_what_two_programs_would_read_differently_is_no_receipt(tmp_path, text):
+    path = tmp_path / "receipt.json"
+    path.write_text(text)
+    check = ReceiptCheck(config=None, local=None, database=None, progress=lambda _: None)
+    with pytest.raises(click.UsageError, match="no receipt"):
+        check.go(path, public_key="ed25519:x", store=False)
+
+
+def test_a_receipt_without_a_verdict_is_refused_in_words(tmp_path):
+    (tmp_path / "receipt.json").write_text('{"format": "sensordrop-receipt-1"}')
+    check = ReceiptCheck(config=None, local=None, database=None, progress=lambda _: None)
+    found = check.go(tmp_path, public_key=receipt_key(tmp_path / "state").public, store=False)
+    assert (found.verdict, found.genuine) == ("NOT SAFE", False)
+    assert found.problems
+
+
+# --- the shelf ----------------------------------------------------------------------------
+
+
+def shelf(state) -> ReceiptShelf:
+    return ReceiptShelf(state, receipt_key(state), lambda _: "<p>")
+
+
+def finished(writer) -> str:
+    told = {"counts": {"stored": {"bytes": 0, "files": 0}}, "made_at": "2025-09-09T09:20:00+00:00"}
+    return writer.finish(told).folder
+
+
+def test_what_a_killed_receipt_left_is_tidied_and_what_is_being_written_is_not(tmp_path):
+    killed = tmp_path / "receipts" / ".20250909T092000Z-north.0a1b2c3d"
+    killed.mkdir(parents=True)
+    (killed / "files.jsonl").write_text("half")
+    one = shelf(tmp_path).begin("now-north")
+    other = shelf(tmp_path).begin("now-north")  # another thread or program, in the same second
+    assert not killed.exists()
+    one.add(account(FileFacts(path_text="a.wav", sensor="", seen=SEEN), Selection()))
+    first = finished(one)
+    second = finished(other)
+    assert (Path(first) / "files.jsonl").read_text().count("a.wav") == 1
+    assert (Path(second) / "files.jsonl").read_text() == ""
+    kept = {each.name for each in (tmp_path / "receipts").iterdir()}
+    assert kept == {Path(first).name, Path(second).name}
+    shelf(tmp_path).begin("more").discard()
+    assert {each.name for each in (tmp_path / "receipts").iterdir()} == kept
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    writer = shelf(tmp_path).begin("now-north")
+    writer.add(account(FileFacts(path_text="a.wav", sensor="", seen=SEEN), Selection()))
+    for part in (writer._manifest, writer._files):
+        raw = part._file.detach()
+        raw.close()
+        part._file = open("/dev/full", "wb")  # noqa: PTH123, SIM115 — closed by what is tested
+        part._file.write(b"x")
+    writer.discard()
+    assert list((tmp_path / "receipts").iterdir()) == []
+
+
+class Shop:
+    """A store that has one object under every key."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def look(self, key: str) -> FoundObject:
+        return FoundObject(size_bytes=len(self.content), etag="")
+
+    def read_back(self, key: str, stop: object) -> tuple[bytes, int]:
+        return hashlib.sha256(self.content).digest(), len(self.content)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [("https://a", None), ("https://b", "SHA-256"), ("https://c", "not in this configuration")],
+)
+def test_a_cards_objects_are_looked_for_in_their_own_store(tmp_path, endpoint, words):
+    line = {
+        "path": "a.wav", "class": "stored", "key": "field/C1/a.wav", "endpoint_url": endpoint,
+        "bytes": 1, "sha256": hashlib.sha256(b"a").hexdigest(), "etag": None,
+    }  # fmt: skip
+    (tmp_path / "files.jsonl").write_text(json.dumps(line) + "\n")
+    document = {"scope": {"card": "/card"}, "stores": [], "files": {"name": "files.jsonl"}}
+    stores = {("https://a", "field"): Shop(b"a"), ("https://b", "field"): Shop(b"b")}
+    found = Checked()
+    check = ReceiptCheck(config=None, local=None, database=None, progress=lambda _: None)
+    check._ask_store(tmp_path / "receipt.json", document, stores, found)
+    assert [p.reason for p in found.problems if words is None or words not in p.reason] == []
+    assert (found.objects, len(found.problems)) == ((1, 0) if words is None else (0, 1))

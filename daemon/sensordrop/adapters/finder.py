@@ -61,7 +61,12 @@ class FindFinder:
         return self._report
 
     def list(
-        self, root: str, stop: StopFlag, progress: Callable[[int], None]
+        self,
+        root: str,
+        stop: StopFlag,
+        progress: Callable[[int], None],
+        *,
+        strict: bool = False,
     ) -> Iterator[ListingChunk]:
         """Yield the listing in chunks of about `CHUNK_BYTES`."""
         self._report = NOT_ENDED
@@ -71,7 +76,7 @@ class FindFinder:
         try:
             if folder.is_there(problems):
                 # Closed in order: the report below must hear from find first.
-                with closing(self._blocks(folder, stop, problems)) as blocks:
+                with closing(self._blocks(folder, stop, problems, strict)) as blocks:
                     for block in blocks:
                         folders += block.count(FOLDER_MARK)
                         records = block.replace(FOLDER_MARK, b"")
@@ -90,12 +95,12 @@ class FindFinder:
             self._report = problems.report(files=files, folders=folders)
 
     def _blocks(
-        self, folder: Root, stop: StopFlag, problems: Problems
+        self, folder: Root, stop: StopFlag, problems: Problems, strict: bool
     ) -> Generator[bytes, None, None]:
         """Run find and yield its output in blocks of whole records."""
         try:
             process = subprocess.Popen(
-                [self._program, *_find_arguments()],
+                [self._program, *_find_arguments(strict)],
                 # Inside the root, find needs neither the root's name, which may look like an
                 # option, nor our working directory, which may be closed to it.
                 cwd=folder.path,
@@ -130,12 +135,13 @@ class FindFinder:
                 problems.add(f"{self._program} ended with exit status {status}")
 
 
-def _find_arguments() -> Sequence[str]:
+def _find_arguments(strict: bool = False) -> Sequence[str]:
     record = r"%y//%s//%T@//%C@//%P\0"
     names = [word for pattern in JUNK_FOLDERS for word in ("-o", "-iname", pattern)][1:]
+    leniently = [] if strict else ["-ignore_readdir_race"]
     # fmt: off
     return [
-        ".", "-ignore_readdir_race",
+        ".", *leniently,
         # A folder with a junk name that can't be read is an entry and left alone; every other
         # folder, the root included (here its name is a dot), is only marked; all else is an entry.
         "-type", "d", "(",
@@ -278,14 +284,19 @@ class WalkFinder:
         return self._report
 
     def list(
-        self, root: str, stop: StopFlag, progress: Callable[[int], None]
+        self,
+        root: str,
+        stop: StopFlag,
+        progress: Callable[[int], None],
+        *,
+        strict: bool = False,
     ) -> Iterator[ListingChunk]:
         """Yield the listing in chunks of `CHUNK_ENTRIES`."""
         self._report = NOT_ENDED
         problems = Problems()
         folder = Root(root)
         files = 0
-        walk = _Walk(folder, stop, problems, self._descriptors)
+        walk = _Walk(folder, stop, problems, self._descriptors, strict)
         finished = False
         try:
             if folder.is_there(problems):
@@ -306,10 +317,13 @@ class WalkFinder:
 class _Walk:
     """One walk through all folders of a root."""
 
-    def __init__(self, root: Root, stop: StopFlag, problems: Problems, descriptors: bool) -> None:
+    def __init__(
+        self, root: Root, stop: StopFlag, problems: Problems, descriptors: bool, strict: bool
+    ) -> None:
         self._root = root
         self._stop = stop
         self._problems = problems
+        self._strict = strict
         self._scan = self._scan_by_descriptor if descriptors else self._scan_by_path
         self.folders = 0
 
@@ -337,10 +351,10 @@ class _Walk:
     def _look(self, entry: os.DirEntry[str], path: bytes) -> bytes | None:
         try:
             return record_of(entry.stat(follow_symlinks=False), path)
-        except FileNotFoundError:  # removed since its folder was read
-            return None
         except OSError as error:
-            self._problems.add_error(self._full(path), error)
+            gone = isinstance(error, FileNotFoundError)  # removed since its folder was read
+            if self._strict or not gone:
+                self._problems.add_error(self._full(path), error)
             return None
 
     def _full(self, path: bytes) -> bytes:

@@ -46,10 +46,17 @@ class ReceiptKey:
         return base64.b64encode(self._private.sign(signed_bytes(document))).decode()
 
 
-def receipt_key(state: Path) -> ReceiptKey:
-    """Give the key of a state directory, made at its first use. Raises KeyProblemError."""
+def receipt_key(state: Path, *, make: bool = True) -> ReceiptKey:
+    """Give the key of a state directory, made at its first use unless `make` is off.
+
+    Raises KeyProblemError.
+    """
     path = state / FILE
     try:
+        if not make and not path.exists():
+            raise KeyProblemError(
+                f"there is no key {path}: say who must have signed it with --public-key"
+            )
         if not path.exists():
             _make(path)
         private = load_pem_private_key(path.read_bytes(), password=None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,20 +53,27 @@ class ReceiptShelf:
         """
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:NAME_CHARACTERS]
         _folder(self._folder)
-        return ShelvedReceipt(self._folder, plain, self._key, self._render)
+        with _held(self._folder):
+            _tidy(self._folder)
+            return ShelvedReceipt(self._folder, plain, self._key, self._render)
 
 
 class ShelvedReceipt:
-    """One receipt while it is written. Implements `ports.ReceiptWriter`."""
+    """One receipt while it is written. Implements `ports.ReceiptWriter`.
+
+    As long as it is written its folder is locked: what is hidden and not locked was left behind
+    by a program that was killed.
+    """
 
     def __init__(self, shelf: Path, name: str, key: ReceiptKey, render: Render) -> None:
         self._shelf = shelf
         self._name = name
         self._key = key
         self._render = render
-        self._at = shelf / f".{name}.{os.getpid()}"
-        shutil.rmtree(self._at, ignore_errors=True)
+        self._at = shelf / f".{name}.{secrets.token_hex(4)}"
         _folder(self._at)
+        self._lock = os.open(self._at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._manifest = _Hashed(self._at / MANIFEST)
         self._files = _Hashed(self._at / FILES)
 
@@ -96,14 +106,21 @@ class ShelvedReceipt:
         final = self._shelf / f"{self._name}-{digest[:8]}"
         self._at.replace(final)
         sync_folder(self._shelf)
+        self._let_go()
         names = (MANIFEST, FILES, BAG_INFO, PAGE, DOCUMENT)
         return FinishedReceipt(document=whole, digest=digest, folder=str(final), files=names)
 
     def discard(self) -> None:
         """Forget what was written."""
-        self._manifest.close()
-        self._files.close()
+        for part in (self._manifest, self._files):
+            part.drop()
         shutil.rmtree(self._at, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 class _Hashed:
@@ -131,6 +148,38 @@ class _Hashed:
             "sha256": self._sha256.hexdigest(),
             "bytes": self._size_bytes,
         }
+
+    def drop(self) -> None:
+        """Close it whatever becomes of it: on a full disk even that fails."""
+        with suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep others from tidying up while a receipt's folder is made, and is not locked yet."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _tidy(shelf: Path) -> None:
+    """Remove what receipts left behind that were killed while they were written."""
+    for each in shelf.glob(".*"):
+        try:
+            lock = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # no folder, put on the shelf just now, or another user's
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(each, ignore_errors=True)
+        except BlockingIOError:
+            continue  # somebody writes it
+        finally:
+            os.close(lock)
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -122,7 +122,8 @@ def verify_command(
     it says of them. With --store each object is looked at, and read back where its checksum does
     not prove its bytes.
 
-    Exits with 0 if all is as it was, 1 if anything is not, 2 for wrong use or configuration.
+    Exits with 0 if all is as it was and it says SAFE; 1 if anything is not, or it says NOT SAFE;
+    2 for wrong use or configuration.
     """
     from sensordrop.cli.receipt_check import ReceiptCheck
 
@@ -150,7 +151,7 @@ def verify_command(
             click.echo(f"It is as it was signed on {found.made_at}; then it said {found.verdict}.")
         else:
             click.secho("It does not hold.", fg="red", bold=True)
-    sys.exit(Exit.DONE if good else Exit.FAILED)
+    sys.exit(Exit.DONE if verdict == Verdict.SAFE.value else Exit.FAILED)
 
 
 @command.command("key")

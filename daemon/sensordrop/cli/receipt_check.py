@@ -75,17 +75,14 @@ class ReceiptCheck:
         path = file / DOCUMENT if file.is_dir() else file
         document = _document(path)
         if public_key is None:
-            public_key = receipt_key(self._find().config.state_directory).public
-        found = Checked(
-            digest=digest_of(document),
-            verdict=str(document["verdict"]),
-            made_at=str(document["made_at"]),
-        )
+            public_key = receipt_key(self._find().config.state_directory, make=False).public
+        found = Checked(digest=digest_of(document))
         problem = signature_problem(document, public_key)
         found.genuine = problem is None
         if problem is not None:
             found.add(problem)
             return found  # nothing that it says can be built on
+        found.verdict, found.made_at = str(document["verdict"]), str(document["made_at"])
         whole = [_beside(path, document[part], found) for part in ("manifest", "files")]
         if store and not whole[1]:
             found.add(f"without {document['files']['name']} nobody knows what to ask for")
@@ -110,15 +107,15 @@ class ReceiptCheck:
 
         def ask(line: dict[str, Any]) -> str | None:
             if card:
+                # Two stores may have a bucket of one name: the endpoint tells them apart.
                 bucket, _, key = line["key"].partition("/")
-                where = [each for at, each in stores.items() if at[1] == bucket]
+                at = (line["endpoint_url"], bucket)
             else:
                 key = line["key"]
                 at = (home["endpoint_url"], home["bucket_name"])
-                where = [stores[at]] if at in stores else []
-            if not where:
+            if at not in stores:
                 return "its store is not in this configuration, so nobody can be asked"
-            return _look(where[0], key, line, self._stop)
+            return _look(stores[at], key, line, self._stop)
 
         lines = _stored(path.parent / document["files"]["name"])
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -141,12 +138,27 @@ def _document(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         raw = file.read(LARGEST_DOCUMENT_BYTES + 1)
     try:
-        document = json.loads(raw) if len(raw) <= LARGEST_DOCUMENT_BYTES else None
-    except ValueError:
+        small = len(raw) <= LARGEST_DOCUMENT_BYTES
+        document = (
+            json.loads(raw, object_pairs_hook=_once, parse_constant=_no_number) if small else None
+        )
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise click.UsageError(f"{path} is no receipt ({DOCUMENT} of sensordrop)")
     return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that stands twice: other programs would read the one that is not signed."""
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError("a key stands twice")
+    return read
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def _beside(path: Path, part: Mapping[str, Any], found: Checked) -> bool:

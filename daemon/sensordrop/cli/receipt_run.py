@@ -18,7 +18,12 @@ from sensordrop.cli.verify_run import VerifyRun, targets_of
 from sensordrop.core.selection import Selection
 from sensordrop.engine.card_receipts import Card, CardReceiptMaker
 from sensordrop.engine.delivery import Delivery
-from sensordrop.engine.receipts import MadeReceipt, ReceiptMaker, ReceiptTools
+from sensordrop.engine.receipts import (
+    MadeReceipt,
+    NoReceiptError,
+    ReceiptMaker,
+    ReceiptTools,
+)
 from sensordrop.engine.verifier import VerifyOptions
 from sensordrop.ports import DeliveryToVerify, ReceiptLedger
 from sensordrop.version import VERSION
@@ -49,7 +54,10 @@ class ReceiptRun:
             maker = ReceiptMaker(self._tools(place, ledger), sensor=sensor, reread=reread)
             configured = {each.name for each in place.deliveries}
             made = []
-            for target, delivery in self._known(place, ledger, only):
+            known = self._known(place, ledger, only)
+            if only is None:
+                _see_that_all_are_known(configured, {target.name for target, _ in known})
+            for target, delivery in known:
                 if only is None and target.name not in configured:
                     continue
                 if receipt := maker.make(target, delivery):
@@ -106,4 +114,13 @@ class ReceiptRun:
             source=FolderSource,
             station=place.station,
             made_by=f"sensordrop {VERSION}",
+        )
+
+
+def _see_that_all_are_known(configured: set[str], known: set[str]) -> None:
+    """A verdict on all deliveries must not leave one out that no daemon has begun with."""
+    if new := sorted(configured - known):
+        raise NoReceiptError(
+            f"the ledger does not know {', '.join(new)} yet, so nothing in the folder is stored: "
+            "start sensordropd, or name another one with --delivery"
         )

@@ -58,6 +58,8 @@ class Booked:
     """Only where the store was seen to check the bytes that it gave it for."""
     conflict: bool = False
     reason: str | None = None
+    endpoint_url: str | None = None
+    """Of its store, where a receipt is about more than one; '' is Amazon's own."""
 
     @property
     def stored(self) -> bool:

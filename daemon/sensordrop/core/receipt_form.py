@@ -66,6 +66,8 @@ def file_line(accounted: Accounted) -> str:
             "verified_at": None if proof.checked_at is None else proof.checked_at.isoformat(),
             "conflict": booked.conflict,
         }
+        if booked.endpoint_url is not None:
+            told["endpoint_url"] = booked.endpoint_url
     else:
         told |= {"reason": accounted.reason, "blocks": accounted.blocks}
     return json.dumps(told, ensure_ascii=False) + "\n"

@@ -134,7 +134,7 @@ class CardReceiptMaker:
         card = self._card
         if card.source.device() is None:
             raise NoReceiptError(f"there is no folder {card.folder}: is the card mounted?")
-        listing = card.finder.list(card.folder, self._stop, lambda _: None)
+        listing = card.finder.list(card.folder, self._stop, lambda _: None, strict=True)
         files = self._tools.ledger.account_files(NOWHERE, listing, self._rules)
         report = card.finder.report
         if files.astray or files.twice or files.read != report.files:
@@ -207,6 +207,7 @@ def _accounted(found: FoundContent, selection: Selection) -> Accounted:
             object_key=found.object_key,
             sha256=read.sha256,
             version_id=found.version_id,
+            endpoint_url=found.endpoint_url,
         )
         return account(replace(facts, booked=booked, proof=found.proof), selection)
     accounted = account(facts, selection)

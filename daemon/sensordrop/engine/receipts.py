@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sensordrop.core.failure import FailureError
+from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import RESERVED_PREFIX
 from sensordrop.core.receipt import (
     Account,
@@ -40,6 +40,7 @@ from sensordrop.ports import (
     RootMissingError,
     SessionReceipt,
     Source,
+    StopFlag,
     VerifyScope,
 )
 
@@ -88,11 +89,19 @@ class MadeReceipt:
 class ReceiptMaker:
     """Makes receipts of deliveries, one after the other, on one thread."""
 
-    def __init__(self, tools: ReceiptTools, *, sensor: str | None, reread: bool) -> None:
+    def __init__(
+        self,
+        tools: ReceiptTools,
+        *,
+        sensor: str | None,
+        reread: bool,
+        stop: StopFlag | None = None,
+    ) -> None:
+        """`stop`: when it is set the receipt that is being made is broken off."""
         self._tools = tools
         self._sensor = sensor
         self._reread = reread
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
 
     def make(self, target: DeliveryToVerify, delivery: Delivery | None) -> MadeReceipt | None:
         """Make the receipt of one delivery; None where it has no file of the sensor.
@@ -107,9 +116,11 @@ class ReceiptMaker:
             )
         scope = VerifyScope(delivery_id=target.delivery_id, sensor=self._sensor)
         self._ask_store(scope, delivery)
+        self._go_on()
         about = self._list_folder(scope, target, delivery)
         if self._sensor is not None and not about.listed + about.booked:
             return None
+        self._go_on()  # what a listing has that was broken off is not what the folder has
         moment = self._tools.clock.now()
         parts = [f"{moment:%Y%m%dT%H%M%SZ}", target.name]
         writer = self._tools.begin("-".join(parts + ([self._sensor] if self._sensor else [])))
@@ -133,6 +144,10 @@ class ReceiptMaker:
             raise
         return keep(self._tools, finished, [delivery], delivery_id=target.delivery_id)
 
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise InterruptedAttemptError
+
     def _ask_store(self, scope: VerifyScope, delivery: Delivery) -> None:
         tools = self._tools
         verifier = Verifier(
@@ -140,6 +155,7 @@ class ReceiptMaker:
             clock=tools.clock,
             options=VerifyOptions(sensor=self._sensor, download=True),
             progress=tools.progress,
+            stop=self._stop,
         )
         files, _ = tools.ledger.begin_verification(scope)
         verifier.prove(scope, delivery, files)
@@ -154,7 +170,7 @@ class ReceiptMaker:
                 f"{settings.root}"
             )
         finder = settings.make_finder()
-        listing = finder.list(settings.root, self._stop, self._tell_found)
+        listing = finder.list(settings.root, self._stop, self._tell_found, strict=True)
         files = self._tools.ledger.account_files(scope, listing, settings.rules)
         report = finder.report
         problem = None if report.complete else report.problem or "no reason is known"
@@ -198,7 +214,7 @@ class ReceiptMaker:
 class Reading:
     """Reads files of a folder again, and tells now and then how far it is."""
 
-    def __init__(self, tools: ReceiptTools, source: Source, stop: threading.Event) -> None:
+    def __init__(self, tools: ReceiptTools, source: Source, stop: StopFlag) -> None:
         self._tools = tools
         self._source = source
         self._stop = stop
@@ -334,17 +350,23 @@ def _about(
     }
 
 
-def session_receipt(tools: ReceiptTools, delivery: Delivery, mark: str) -> SessionReceipt:
+def session_receipt(
+    tools: ReceiptTools, delivery: Delivery, mark: str, stop: StopFlag | None = None
+) -> SessionReceipt:
     """Make the receipt that a session ends with. That there can be none is told in it: a session
-    that can't end helps nobody. Raises LedgerUnavailableError alone.
+    that can't end helps nobody.
+
+    Raises LedgerUnavailableError, and InterruptedAttemptError when `stop` is set.
     """
+    known = {
+        each.delivery_id: each
+        for each in tools.ledger.deliveries_to_verify(station=None, session_id=None)
+    }
+    if delivery.delivery_id not in known:
+        return SessionReceipt(mark=mark, problem=f"{delivery.name} was pointed elsewhere meanwhile")
+    maker = ReceiptMaker(tools, sensor=None, reread=False, stop=stop)
     try:
-        (target,) = [
-            each
-            for each in tools.ledger.deliveries_to_verify(station=None, session_id=None)
-            if each.delivery_id == delivery.delivery_id
-        ]
-        made = ReceiptMaker(tools, sensor=None, reread=False).make(target, delivery)
+        made = maker.make(known[delivery.delivery_id], delivery)
     except (NoReceiptError, OSError) as error:
         return SessionReceipt(mark=mark, problem=str(error))
     assert made is not None, "only a sensor can have no file"

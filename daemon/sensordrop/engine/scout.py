@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from sensordrop.core.controls import Control, Rescan
-from sensordrop.core.failure import LedgerUnavailableError
+from sensordrop.core.failure import InterruptedAttemptError, LedgerUnavailableError
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import (
     DeliveryState,
@@ -73,8 +73,9 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
-MakeReceipt = Callable[[Delivery, str], SessionReceipt]
-"""Makes a session's receipt, given where the session stands. Raises LedgerUnavailableError alone."""
+MakeReceipt = Callable[[Delivery, str, StopFlag], SessionReceipt]
+"""Makes a session's receipt, given where the session stands. Raises LedgerUnavailableError, and
+InterruptedAttemptError when the flag is set."""
 
 _Looked = Sequence[tuple[bytes, HintKind, Sighting | OSError | None]]
 """What was seen at each path, and what had been reported of it."""
@@ -235,7 +236,7 @@ class Scout:
                 self._look_at_watch(folder)
             self._start_sweep(folder, stop)
             if upkeep:
-                self._end_session(folder)
+                self._end_session(folder, stop)
         if upkeep:
             self._see_off()
             self._publish()
@@ -619,7 +620,7 @@ class Scout:
 
     # --- sessions and statuses ------------------------------------------------------------
 
-    def _end_session(self, folder: _Folder) -> None:
+    def _end_session(self, folder: _Folder, stop: StopFlag) -> None:
         delivery = folder.delivery
         now = self._clock.monotonic()
         if delivery.retried:
@@ -644,7 +645,7 @@ class Scout:
         if self._ledger.has_queued(delivery.delivery_id):
             folder.session_look_at = now + UPKEEP_SECONDS
             return
-        receipt = self._receipt_for(folder)
+        receipt = self._receipt_for(folder, stop)
         if receipt is None and self._receipt_wanted(delivery):
             return
         summary = self._ledger.finish_session(delivery.delivery_id, receipt=receipt)
@@ -671,14 +672,15 @@ class Scout:
     def _receipt_wanted(self, delivery: Delivery) -> bool:
         return delivery.settings.session_receipt and self._make_receipt is not None
 
-    def _receipt_for(self, folder: _Folder) -> SessionReceipt | None:
+    def _receipt_for(self, folder: _Folder, stop: StopFlag) -> SessionReceipt | None:
         """Give the receipt that the session ends with, once it is made; beside this thread, as it
         takes as long as listing the folder and asking the store.
         """
         delivery = folder.delivery
         while (ended := self._receipts.collect()) is not None:
             told = self._folders.get(ended.key)
-            if told is not None:  # else the delivery left meanwhile
+            broken_off = isinstance(ended.error, InterruptedAttemptError)
+            if told is not None and not broken_off:  # else its delivery left, or all ends
                 told.receipt = ended.outcome()
         make = self._make_receipt
         if make is None or not delivery.settings.session_receipt:
@@ -687,7 +689,12 @@ class Scout:
         if receipt is None and not self._receipts.under_way(delivery.key):
             mark = self._ledger.begin_verifying(delivery.delivery_id)
             if mark is not None:
-                self._receipts.start(delivery.key, lambda: make(delivery, mark))
+                until = ErrandStop(stop, delivery)
+                self._receipts.start(delivery.key, lambda: make(delivery, mark, until))
+            else:
+                delivery.session_open = delivery.delivery_id in self._ledger.open_sessions(
+                    [delivery.delivery_id]
+                )
         return receipt
 
     def _publish(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from sensordrop.core.failure import FailureError, FailureScope
+from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.verification import (
     CheckMethod,
     DeliveryReport,
@@ -100,6 +100,18 @@ class _Findings:
         self.problems += problems[: MOST_PROBLEMS - len(self.problems)]
 
 
+@dataclass(frozen=True)
+class _Either:
+    """A stop flag that is set as soon as one of two is."""
+
+    one: StopFlag
+    other: StopFlag
+
+    def is_set(self) -> bool:
+        """Tell whether to break off."""
+        return self.one.is_set() or self.other.is_set()
+
+
 class _StoreTroubleError(Exception):
     """The store can't be asked: it makes no sense to ask for the other objects."""
 
@@ -114,14 +126,17 @@ class Verifier:
         clock: Clock,
         options: VerifyOptions,
         progress: Callable[[str], None],
+        stop: StopFlag | None = None,
     ) -> None:
+        """`stop`: when it is set, `prove` breaks off and says so with InterruptedAttemptError."""
         self._ledger = ledger
         self._clock = clock
         self._options = options
         self._progress = progress
         self._told_at = 0.0
-        self._stop = threading.Event()
+        self._broken_off = threading.Event()
         """Set where the program is being ended: what still runs must not hold that up."""
+        self._stop: StopFlag = _Either(self._broken_off, stop or self._broken_off)
 
     def verify(self, target: DeliveryToVerify, delivery: Delivery | None) -> DeliveryReport:
         """Verify one delivery; `delivery` None: it is not configured here, so nobody can ask.
@@ -214,7 +229,7 @@ class Verifier:
         finder = settings.make_finder()
         unaccounted: Listed = self._ledger.unaccounted(
             scope,
-            finder.list(settings.root, self._stop, self._tell_found),
+            finder.list(settings.root, self._stop, self._tell_found, strict=True),
             settings.rules,
             wall_ns=self._clock.wall_ns(),
             most=MOST_PROBLEMS,
@@ -263,6 +278,8 @@ class Verifier:
         token: str | None = None
         count = 0
         while True:
+            if self._stop.is_set():
+                raise InterruptedAttemptError
             page = settings.destination.list_page(settings.s3_prefix, token)
             objects.extend(page.objects)
             token = page.next_token
@@ -308,6 +325,8 @@ class Verifier:
         def ask(each: VerifiedObject) -> Finding:
             if trouble:
                 return Finding(result=None, reason=trouble[0])
+            if self._stop.is_set():
+                raise InterruptedAttemptError
             try:
                 return _read(delivery, each, self._stop) if read else _head(delivery, each)
             except FailureError as error:
@@ -319,7 +338,7 @@ class Verifier:
             try:
                 findings = list(pool.map(ask, objects))
             except BaseException:
-                self._stop.set()
+                self._broken_off.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         if findings:

@@ -1277,6 +1277,7 @@ CREATE TEMP TABLE IF NOT EXISTS card_found (
     size_bytes   bigint,
     sha256       bytea,
     object_key   text,
+    endpoint_url text,
     version_id   text,
     result       text,
     method       text,
@@ -1323,8 +1324,8 @@ SELECT count(*) FROM filled;
 -- name: note_content
 -- Keeps what was found about the contents in the delivery that was verified just now.
 INSERT INTO card_found
-    (size_bytes, sha256, object_key, version_id, result, method, reason, checked_at)
-SELECT f.size_bytes, f.sha256, x.bucket_name || '/' || f.object_key, f.version_id,
+    (size_bytes, sha256, object_key, endpoint_url, version_id, result, method, reason, checked_at)
+SELECT f.size_bytes, f.sha256, x.bucket_name || '/' || f.object_key, x.endpoint_url, f.version_id,
        CASE WHEN v.result = 'same' THEN coalesce(k.result::text, v.result) ELSE v.result END,
        v.method,
        CASE WHEN v.result = 'same' AND k.result <> 'same' THEN k.reason ELSE v.reason END,
@@ -1339,7 +1340,7 @@ LEFT JOIN object_checks AS k ON k.upload_id = f.id;
 -- was found of its content.
 SELECT r.n, r.path_bytes, r.path, r.sensor, r.entry_type, r.size_bytes, r.mtime_ns, r.ctime_ns,
        c.size_bytes, c.mtime_ns, c.ctime_ns, c.sha256, c.problem,
-       f.object_key, f.version_id, f.result, f.method, f.reason, f.checked_at
+       f.object_key, f.endpoint_url, f.version_id, f.result, f.method, f.reason, f.checked_at
 FROM (SELECT * FROM receipt_files WHERE n > %(after)s ORDER BY n LIMIT %(most)s) AS r
 LEFT JOIN card_files AS c ON c.path_bytes = r.path_bytes
 LEFT JOIN LATERAL (
@@ -1449,6 +1450,12 @@ FROM file_uploads WHERE session_id = %(session_id)s;
 -- name: go_on_with_session
 -- Takes back that a session was being verified: it changed meanwhile.
 UPDATE sync_sessions SET state = 'open' WHERE id = %(session_id)s AND state = 'verifying';
+
+-- name: note_no_receipt
+-- Says why a session ends without the receipt that was being made.
+UPDATE sync_sessions
+SET receipt_problem = 'the delivery was pointed elsewhere while its receipt was made'
+WHERE id = %(session_id)s AND state = 'verifying';
 
 -- name: note_session_receipt
 -- Ties a session to its receipt, or says why it has none.

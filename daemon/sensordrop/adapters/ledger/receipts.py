@@ -180,7 +180,7 @@ def _read_row(file: ReadFile) -> str:
 def _found(row: Sequence[Any]) -> FoundContent:
     number, path, text, sensor, entry_type, size, mtime_ns, ctime_ns = row[:8]
     read_bytes, read_mtime, read_ctime, sha256, problem = row[8:13]
-    key, version, result, method, reason, checked_at = row[13:]
+    key, endpoint_url, version, result, method, reason, checked_at = row[13:]
     path = bytes(path)
     read = None
     if read_bytes is not None:
@@ -202,6 +202,7 @@ def _found(row: Sequence[Any]) -> FoundContent:
         ),
         read=read,
         object_key=key,
+        endpoint_url=endpoint_url,
         version_id=version,
         proof=None if key is None else _proof(result, method, reason, checked_at),
     )

@@ -241,6 +241,7 @@ def _end_work(cursor: Cursor, delivery_id: int) -> None:
     cursor.execute(query("retire_pending"), {"delivery_id": delivery_id, "working": None})
     cursor.execute(query("session_to_finish"), {"delivery_id": delivery_id})
     if running := cursor.fetchone():
+        cursor.execute(query("note_no_receipt"), {"session_id": running[0]})
         cursor.execute(query("finish_session"), {"session_id": running[0]})
         counts = cursor.fetchone()
         if counts is not None and counts[0]:
