@@ -33,10 +33,11 @@ from sensordrop.core.letters import LetterState
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.engine.batch import LOOK_SECONDS, BatchRun, figures_of
 from sensordrop.engine.delivery import Delivery
+from sensordrop.engine.following import Following
 from sensordrop.engine.halts import SET_BY
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.engine.supervisor import Service
-from sensordrop.ports import Clock, LetterLine, RetryOrder, SessionLine, SessionTrouble
+from sensordrop.ports import Clock, LetterLine, RetryOrder, SessionTrouble
 
 RUNS = uuid.UUID("5f0e8f0a-5a0c-4c0b-9f6e-2b7f6f0f6d11")
 """Runs of the same folder at the same station are told by a number made of both under this one."""
@@ -353,31 +354,22 @@ class HandRun:
     def _hand_over(self, ledger: PostgresLedger, place: DeliveryPlace, station: str) -> HandResult:
         """Have the living daemon sweep its folder, and follow what comes of it."""
         _log.info("run_handed_over", delivery=place.name, folder=place.local_directory)
-        before = _newest(ledger, place.delivery_id)
-        ledger.set_control(ControlKind.RESCAN, Rescan.SWEEP.value, station=station,
+        following = Following(ledger=ledger, clock=self._clock, place=place, station=station)
+        wanted = Rescan.CONFIRM_VANISHED if self._options.confirm_vanished else Rescan.SWEEP
+        ledger.set_control(ControlKind.RESCAN, wanted.value, station=station,
                            delivery=place.name, set_by=self._started_by)  # fmt: skip
         self._retry(ledger, place.delivery_id)
-        followed: SessionLine | None = None
-        ended = Ended(how=RunEnd.INTERRUPTED)
-        while not self._stop.wait(LOOK_SECONDS):
-            if not ledger.looked_after(place.delivery_id):
-                words = "sensordropd has stopped; it goes on with its next start"
-                ended = Ended(how=RunEnd.BLOCKED, words=words)
-                break
-            swept = not _rescan_is_due(ledger, place, station)
-            line = _newest(ledger, place.delivery_id)
-            if line is not None and (line.state != "ended" or line != before):
-                followed = line
-                _log.info("run_progress", session=line.session_id, **asdict(figures_of(line)))
-            if swept and (line is None or line.state == "ended"):
-                ended = Ended(how=RunEnd.DONE)
-                break
+        ended: Ended | None = None
+        while ended is None and not self._stop.wait(LOOK_SECONDS):
+            ended = following.look()
+        followed = following.session
         return HandResult(
-            ended=ended,
+            ended=ended or Ended(how=RunEnd.INTERRUPTED),
             delivery=place.name,
             session_id=None if followed is None else followed.session_id,
             figures=None if followed is None else figures_of(followed),
             failed=ledger.failed_now(place.delivery_id),
+            letters=following.letters(),
         )
 
 
@@ -405,16 +397,6 @@ def _target(config: DeliveryConfig) -> Target:
         bucket_name=binding.bucket_name,
         s3_prefix=binding.s3_prefix,
     )
-
-
-def _newest(ledger: PostgresLedger, delivery_id: int) -> SessionLine | None:
-    lines = ledger.list_sessions([delivery_id], most=1)
-    return lines[0] if lines else None
-
-
-def _rescan_is_due(ledger: PostgresLedger, place: DeliveryPlace, station: str) -> bool:
-    settings = ledger.settings_in_force(ControlKind.RESCAN, station)
-    return any(each.delivery == place.name and each.control is not None for each in settings)
 
 
 def _advice(words: str, hint: str) -> str:

@@ -1634,6 +1634,19 @@ class LeftToDo:
     to_be_had: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryReport:
+    """What a daemon published last of a delivery; `state` None: nothing yet."""
+
+    state: str | None = None
+    reason: str | None = None
+    settling: int = 0
+    swept_at: datetime | None = None
+    """When its last sweep ended, by the ledger's clock."""
+    sweep_problem: str | None = None
+    """Why that sweep was partial; None: it was complete."""
+
+
 class BatchLedger(Ledger, StoryLedger, Protocol):
     """The ledger as a run by hand uses it; the contract of `Ledger` holds."""
 
@@ -1654,6 +1667,10 @@ class BatchLedger(Ledger, StoryLedger, Protocol):
 
     def left_to_do(self, delivery_id: int) -> LeftToDo:
         """Tell whether files of a delivery are not finished, and whether any of them can be."""
+        ...
+
+    def delivery_report(self, delivery_id: int) -> DeliveryReport:
+        """Tell what the daemon that looks after a delivery published of it last."""
         ...
 
     def begin_session(self, delivery_id: int) -> int:

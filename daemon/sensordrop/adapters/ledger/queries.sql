@@ -2246,6 +2246,13 @@ SELECT EXISTS (SELECT 1 FROM upload_queue WHERE delivery_id = %(delivery_id)s),
        OR EXISTS (SELECT 1 FROM upload_queue
                   WHERE delivery_id = %(delivery_id)s AND next_at = 'infinity');
 
+-- name: delivery_report
+-- Gives what a daemon published of a delivery last, and how its last sweep ended.
+SELECT state, reason, settling, last_sweep_ended_at,
+       CASE WHEN NOT last_sweep_complete
+            THEN coalesce(last_sweep_problem, 'the folder could not be listed to its end') END
+FROM delivery_status WHERE delivery_id = %(delivery_id)s;
+
 -- name: forget_own_pause
 -- Ends the pause that a program set because file after file failed: somebody looks after it now.
 UPDATE controls SET ended_at = now(), ended_by = %(ended_by)s

@@ -15,6 +15,7 @@ from sensordrop.adapters.ledger.enrollment import (
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.work import storable
 from sensordrop.ports import (
+    DeliveryReport,
     DryRun,
     EnrollRules,
     LastSettings,
@@ -55,6 +56,18 @@ class Runs:
             row = cursor.fetchone()
             assert row is not None
             return LeftToDo(any=row[0], to_be_had=row[1])
+
+    def delivery_report(self, delivery_id: int) -> DeliveryReport:
+        """Tell what a daemon published of a delivery; see `ports.BatchLedger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("delivery_report"), {"delivery_id": delivery_id})
+            row = cursor.fetchone()
+        if row is None:
+            return DeliveryReport()
+        state, reason, settling, swept_at, problem = row
+        return DeliveryReport(
+            state=state, reason=reason, settling=settling, swept_at=swept_at, sweep_problem=problem
+        )
 
     def begin_session(self, delivery_id: int) -> int:
         """Give the delivery's running session; see `ports.BatchLedger.begin_session`."""
