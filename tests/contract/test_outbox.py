@@ -240,6 +240,17 @@ def test_a_registration_is_asked_for_again_under_its_key_and_of_sessions_from_be
         operations.trigger(somebody, session_id=new + 1)
 
 
+def test_a_session_has_one_key_whichever_address_it_is_told_at(ledger):
+    place = register(ledger, telling())
+    number = work(ledger, place, place.delivery_ids["north"], b"S/a")
+    first = lease(ledger, place)
+    note(ledger, first)
+    place = register(ledger, telling(endpoints=[endpoint("renamed")]))
+    assert ledger.ask_letter_again(number, endpoint("renamed")) is AskedAgain.ASKED
+    again = lease(ledger, place, "renamed")
+    assert (again.idempotency_key, again.body) == (first.idempotency_key, first.body)
+
+
 def test_what_was_not_told_is_counted_where_people_look(ledger, database):
     place = register(ledger, telling())
     delivery = place.delivery_ids["north"]

@@ -108,6 +108,17 @@ KNOWN = "5dda4c70bb432eb9a9af7e810ff67a98ae1f897715ab80190832ac271fd322a2"
         ("::", False, False),
         ("224.0.0.1", False, False),
         ("ff02::1", False, False),
+        ("fd00:ec2::254", False, False),
+        ("168.63.129.16", False, False),
+        ("100.100.100.200", False, False),
+        ("64:ff9b::a9fe:a9fe", False, False),
+        ("64:ff9b::7f00:1", False, True),
+        ("64:ff9b::808:808", True, True),
+        ("2002:a9fe:a9fe::1", False, False),
+        ("2002:a00:1::1", False, True),
+        ("2001:0:808:808:0:0:f5ff:fffe", False, True),
+        ("::127.0.0.1", False, True),
+        ("fec0::1", False, True),
     ],
 )
 def test_where_it_may_go(address, by_default, if_allowed):

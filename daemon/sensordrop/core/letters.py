@@ -20,7 +20,24 @@ LONGEST_ASKED_SECONDS = 86_400.0
 TRANSIENT_REFUSALS = frozenset({408, 425, 429})
 """Statuses from 400 to 499 that a later attempt may change; all others are permanent."""
 
-_NOBODYS = "is nobody's endpoint: link-local, multicast or none"
+_NOBODYS = "is nobody's endpoint: link-local, multicast, a cloud's metadata or none"
+
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in (
+        "fd00:ec2::254",  # Amazon
+        "fd20:ce::254",  # Google
+        "168.63.129.16",  # Azure
+        "100.100.100.200",  # Alibaba
+        "192.0.0.192",  # Oracle
+    )
+)
+"""Where clouds hand a machine its credentials, beside the link-local address that all have."""
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+"""A gateway makes the last four bytes the IPv4 address that is connected to."""
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class LetterKind(StrEnum):
@@ -127,11 +144,27 @@ def address_problem(text: str, *, allow_private: bool) -> str | None:
     A cloud's metadata service and its like (link-local addresses) are nobody's endpoint: they are
     refused whatever is allowed.
     """
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    address = _meant(ipaddress.ip_address(text))
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return f"the address {address} {_NOBODYS}"
-    if address.is_global or allow_private:
+    if address in _METADATA:
+        return f"the address {address} {_NOBODYS}"
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    if (address.is_global and not site_local) or allow_private:
         return None
     return f"the address {address} is private or this machine's own"
+
+
+def _meant(address: _Address) -> _Address:
+    """Give the IPv4 address that an IPv6 one leads to by a gateway or a tunnel, where it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inside = address.ipv4_mapped or address.sixtofour
+    if inside is None and address.teredo is not None:
+        inside = address.teredo[1]
+    lasting = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    if inside is None and any(address in network for network in _NAT64):
+        inside = lasting
+    if inside is None and address in _COMPATIBLE and int(address) > 1:
+        inside = lasting
+    return address if inside is None else inside

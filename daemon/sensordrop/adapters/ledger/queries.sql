@@ -2302,12 +2302,14 @@ SELECT kind, endpoint, digest FROM delivery_endpoints WHERE delivery_id = %(deli
 
 -- name: write_letters
 -- Writes what is to be told about a session into the outbox, each at most once. The body is what is
--- sent, letter by letter, however often: a key that comes again must come with the same body.
+-- sent, letter by letter, however often: a key that comes again must come with the same body. Another
+-- address gets what the first one got, key and all: it may lead to the same receiver.
 INSERT INTO outbox (delivery_id, session_id, kind, endpoint, endpoint_digest,
-                    receipt_digest, manifest_location, body)
-SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest,
-       %(receipt_digest)s, %(manifest_location)s,
-       json_build_object(
+                    idempotency_key, receipt_digest, manifest_location, body)
+SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest, coalesce(g.idempotency_key, gen_random_uuid()),
+       coalesce(g.receipt_digest, %(receipt_digest)s),
+       coalesce(g.manifest_location, %(manifest_location)s),
+       coalesce(g.body, json_build_object(
            'event', w.kind,
            'bucket_name', b.bucket_name,
            's3_prefix', d.s3_prefix,
@@ -2329,7 +2331,7 @@ SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest,
            'started_at', to_char(s.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
            'ended_at', to_char(s.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
            'receipt_digest', %(receipt_digest)s::text,
-           'manifest_location', %(manifest_location)s::text)::text
+           'manifest_location', %(manifest_location)s::text)::text)
 FROM sync_sessions AS s
 JOIN deliveries AS d ON d.id = s.delivery_id
 JOIN destinations AS b ON b.id = d.destination_id
@@ -2350,6 +2352,9 @@ CROSS JOIN LATERAL (
           FROM file_uploads AS f JOIN sensors AS r ON r.id = f.sensor_id
           WHERE f.session_id = s.id
           GROUP BY r.serial) AS x) AS n
+LEFT JOIN LATERAL (SELECT f.idempotency_key, f.receipt_digest, f.manifest_location, f.body
+                   FROM outbox AS f WHERE f.session_id = s.id AND f.kind = w.kind
+                   ORDER BY f.id LIMIT 1) AS g ON true
 WHERE s.id = %(session_id)s
 ON CONFLICT (session_id, kind, endpoint_digest) DO NOTHING;
 
