@@ -129,6 +129,15 @@ def test_an_answer_that_repeats_secrets_is_kept_without_them(receiver):
     assert got.text == "your token ***, your key ***, your secret ***"
 
 
+def test_nothing_of_a_secret_is_kept_where_an_answer_was_cut_or_repeats_the_address(receiver):
+    token = "0123456789" * 9
+    receiver.always = answer(500, f"{token} " * 200)
+    assert set(send(receiver.url, token=token).text) <= set("* ")
+    receiver.always = answer(500, "no such key: k3y%20a, k3y a")
+    kept = send(f"{receiver.url}?key=k3y%20a&other").text
+    assert "k3y" not in kept
+
+
 def test_nobody_there_is_told_with_what_helps():
     got = send(f"http://127.0.0.1:{closed_port()}/sessions")
     assert got.status is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from test_ledger import NOW, ask, binding, receipt, register, row, sweep
 
+from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.ledger.outbox import KEPT_ATTEMPTS
 from sensordrop.control.answers import ANSWERS
 from sensordrop.control.refusal import RefusedError
@@ -19,6 +21,7 @@ from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
 from sensordrop.core.lifecycle import Quarantine, RecordUploaded
 from sensordrop.core.principal import Principal, Role
+from sensordrop.engine.sender import Route, Sender
 from sensordrop.ports import AskedAgain, Commit, EndpointBinding
 
 REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="no", hint="ask")
@@ -182,6 +185,62 @@ def test_an_endpoint_that_is_busy_holds_up_no_other(ledger):
         work(ledger, place, place.delivery_ids[name], b"S/a")
     assert lease(ledger, place, busy=["there"]) is None
     assert lease(ledger, place, "elsewhere", busy=["there"]) is not None
+
+
+def test_endpoints_that_are_dead_leave_a_place_for_those_that_live(ledger):
+    dead = [f"dead{number}" for number in range(4)]
+    bindings = [binding(name, endpoints=[endpoint(name)]) for name in (*dead, "live")]
+    place = register(ledger, *bindings)
+    tried: list[str] = []
+    released = threading.Event()
+
+    class Endpoints:
+        """The dead refuse their first letter at once, and take for ever over the others."""
+
+        def send(self, letter, _stop) -> Answer | None:
+            again = letter.endpoint_digest in tried
+            tried.append(letter.endpoint_digest)
+            if letter.endpoint_digest == "live":
+                return Answer(status=200)
+            if again:
+                released.wait(300)
+            return Answer(problem="nobody is there")
+
+    routes = [
+        Route(
+            delivery_id=place.delivery_ids[name], delivery=name, kind=LetterKind.REGISTRATION,
+            digest=name, timeout_seconds=30.0, give_up_seconds=1000.0,
+        )
+        for name in (*dead, "live")
+    ]  # fmt: skip
+    sender = Sender(
+        ledger=ledger, clock=SystemClock(), notifier=Endpoints(), routes=routes,
+        daemon_id=lambda: place.daemon_id, dice=lambda: 1.0,
+    )  # fmt: skip
+    stop = threading.Event()
+    thread = threading.Thread(target=sender.run, args=(stop,))
+    for name in dead:
+        work(ledger, place, place.delivery_ids[name], b"S/a")
+    thread.start()
+    try:
+        until(lambda: set(tried) == set(dead))
+        for name in dead:
+            work(ledger, place, place.delivery_ids[name], b"S/b")
+        until(lambda: len(tried) >= 7)
+        number = work(ledger, place, place.delivery_ids["live"], b"S/a")
+        until(lambda: [each.state for each in ledger.letters_of(number)] == [LetterState.TOLD])
+    finally:
+        released.set()
+        stop.set()
+        sender.wake()
+        thread.join(60)
+
+
+def until(happened) -> None:
+    give_up = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
 
 
 def test_what_was_not_told_goes_to_where_the_configuration_points_now(ledger, database):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ import termios
 from collections.abc import Callable
 from contextlib import contextmanager
 
+import pytest
 from batch_hand import LINE, Hand
 from between import GoBetween
 from daemon import SCRIPTS, WAIT_SECONDS
@@ -98,7 +100,11 @@ def test_a_pipeline_goes_on_only_where_a_step_ended_well(hand, moto):
 
 
 def on_a_terminal(
-    by_hand: Hand, *arguments: str, watch: Callable[[str], None], columns: int = 200
+    by_hand: Hand,
+    *arguments: str,
+    watch: Callable[[str], None],
+    columns: int = 200,
+    term: str = "xterm-256color",
 ) -> tuple[int, str]:
     """Run a verb on a terminal of its own; give its exit code and all that it wrote there.
 
@@ -108,7 +114,7 @@ def on_a_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         [str(SCRIPTS / "sensordrop"), *arguments],
-        env=by_hand.environment | {"TERM": "xterm-256color"},
+        env=by_hand.environment | {"TERM": term},
         cwd=by_hand.folder, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
     )  # fmt: skip
     os.close(theirs)
@@ -154,6 +160,57 @@ def test_a_terminal_shows_one_line_that_is_updated_in_place(hand, moto):
     first, last = written.index("Uploaded: 0/40"), written.rindex("Uploaded: 40/40")
     assert "\x1b[2K" in written[first:last]
     assert "🎉 40 files: 40 uploaded" in shown
+
+
+def test_a_terminal_that_moves_no_cursor_gets_plain_lines_while_the_work_goes_on(hand, moto):
+    hand.record(6)
+    with GoBetween(moto.endpoint_url) as between:
+        between.gate.clear()
+        hand.write(endpoint_url=between.endpoint_url)
+
+        def watch(written: str) -> None:
+            if "Uploaded: 0/6" in written:
+                between.gate.set()
+
+        flags = ("upload", "--config", hand.file.name)
+        code, written = on_a_terminal(hand, *flags, watch=watch, term="dumb", columns=30)
+    assert code == 0, written
+    assert "\x1b" not in written
+    assert "Uploaded: 6/6" in written
+
+
+@pytest.mark.parametrize("flag", ["--verbose", "--json"])
+def test_a_reader_that_goes_away_stops_no_upload(hand, flag):
+    stored = hand.record(30)
+    flags = ("--config", hand.file.name, flag)
+    process = subprocess.Popen(
+        [str(SCRIPTS / "sensordrop"), "upload", *flags], env=hand.environment, cwd=hand.folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    try:
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+        process.wait(WAIT_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert (process.returncode, told) == (0, "")
+    assert hand.bucket.digests() == stored
+
+
+def test_events_hold_nothing_that_a_terminal_obeys_and_any_encoding_takes_them(hand):
+    name = "gr\u00fc\u00df \x9b31m \x7f\u202e.WAV"
+    folder = hand.card / "950349"
+    folder.mkdir()
+    (folder / name).write_bytes(b"dawn")
+    done = hand.upload("--json", "--verbose", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.replace("\n", "").isprintable()
+    assert done.stdout.isascii()
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["path"] for e in events if e["event"] == "file_stored"] == [f"950349/{name}"]
 
 
 ELSEWHERE = """

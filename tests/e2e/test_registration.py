@@ -6,13 +6,14 @@ import hashlib
 import hmac
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import SOURCES, age, drop_files
+from daemon import SCRIPTS, SOURCES, WAIT_SECONDS, age, drop_files, wait_until
 from receivers import Receiver, answer, cut_in_the_answer, hang, receiving
 
 SECRET = "a secret of many letters"
@@ -159,6 +160,30 @@ def test_what_failed_is_seen_and_told_again_by_hand_with_and_without_a_daemon(st
     assert len({each.key for each in receiver.heard}) == 1
     assert heard.key == receiver.heard[0].key, "it may be the same receiver by another name"
     assert station.sensordrop("trigger", "--session-id", "99").returncode == 1
+
+
+def test_ctrl_c_breaks_a_trigger_off_and_the_letter_is_free_again(station, receiver):
+    station.delivery(endpoint=told_to(receiver, timeout_seconds=300))
+    drop(station)
+    station.start()
+    wait_for_told(station)
+    assert station.daemon.stop() == 0
+    receiver.always = hang
+    verb = [str(SCRIPTS / "sensordrop"), "trigger", "--config", str(station.configuration.path)]
+    asked = subprocess.Popen(
+        [*verb, "--session-id", "1"], env=station.environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(receiver.heard) == 2, what="a letter under way")
+        asked.send_signal(signal.SIGINT)
+        told, _ = asked.communicate(timeout=WAIT_SECONDS)
+    finally:
+        asked.kill()
+        asked.wait()
+    assert (asked.returncode, told) == (130, "")
+    (row,) = outbox(station)
+    assert (row["state"], row["leased_until"], row["attempts"]) == ("waiting", None, 0)
 
 
 def test_the_example_receiver_of_the_documentation_takes_each_session_once(station, tmp_path):

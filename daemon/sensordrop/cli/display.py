@@ -6,6 +6,7 @@ Events come from the services' threads as the log has them; `take` may be called
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -30,6 +31,9 @@ REDRAWS_PER_SECOND = 4
 """The line follows the eye; the figures come twice a second."""
 MOST_FAILURES = 100
 """Failures that are told one by one; the summary counts all."""
+
+NO_CURSOR = ("", "dumb", "unknown")
+"""Terminals (TERM) that can't take back what was written."""
 
 EMOJI = {
     "session": "🆔", "retry": "🔁", "folder": "📁", "profile": "🔑", "bucket": "🪣", "stored": "📦",
@@ -73,7 +77,27 @@ def display_for(*, quiet: bool, verbose: bool, as_json: bool) -> Display:
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     terminal = sys.stdout.isatty()
     marks = EMOJI if terminal and encoding == "utf8" else PLAIN
-    return TextDisplay(marks=marks, in_place=terminal and not quiet, quiet=quiet, verbose=verbose)
+    in_place = terminal and not quiet and os.environ.get("TERM", "dumb") not in NO_CURSOR
+    return TextDisplay(marks=marks, in_place=in_place, quiet=quiet, verbose=verbose)
+
+
+def put(text: str) -> None:
+    """Write a line to standard output, whatever that can take.
+
+    Where nobody reads it any more (a closed pipe, a lost connection) the work goes on, and what is
+    said of it goes nowhere: an error here would end the service whose event it is.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError:
+        nowhere()
+
+
+def nowhere() -> None:
+    """Have all that is written from now on go nowhere: also what Python flushes as it ends."""
+    with Path(os.devnull).open("wb") as sink:
+        os.dup2(sink.fileno(), sys.stdout.fileno())
 
 
 class JsonDisplay:
@@ -90,10 +114,10 @@ class JsonDisplay:
     def take(self, level: str, event: dict[str, Any]) -> None:
         """Write an event."""
         name = event.pop("event", "")
-        text = json.dumps({"event": name, "level": level} | event, ensure_ascii=False, default=str)
+        # In ASCII: any terminal and any encoding takes it, and obeys none of what names may hold.
+        text = json.dumps({"event": name, "level": level} | event, default=str)
         with self._lock:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            put(text.replace("\x7f", "\\u007f"))
 
     def say(self, mark: str, words: str) -> None:
         """Write a line as an event."""
@@ -167,7 +191,10 @@ class TextDisplay:
         with self._lock:
             live, self._live = self._live, None
         if live is not None:
-            live.stop()
+            try:
+                live.stop()
+            except OSError:
+                nowhere()
 
     def take(self, level: str, event: dict[str, Any]) -> None:
         """Show an event."""
@@ -339,12 +366,15 @@ class TextDisplay:
             if self._console is not None:
                 from rich.text import Text
 
-                # The live line is the console's own: what is printed goes above it.
-                self._console.print(Text(line))
+                # The live line is the console's own: what is printed goes above it. The terminal
+                # breaks long lines: so a command can be copied from it.
+                try:
+                    self._console.print(Text(line), soft_wrap=True)
+                except OSError:
+                    nowhere()
                 return
             encoding = sys.stdout.encoding or "ascii"
-            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            sys.stdout.flush()
+            put(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def retry_command(result: HandResult, config: Path | None) -> str | None:

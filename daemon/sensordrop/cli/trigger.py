@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +90,7 @@ def command(
 def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) -> LetterLine:
     """Tell an endpoint that a session has ended: now, once, in this thread.
 
-    Gives what became of it. What could not be told waits in the outbox for the delivery's daemon,
+    Gives what became of it; raises Abort where Ctrl-C broke it off. What could not be told waits in the outbox for the delivery's daemon,
     if it is the endpoint that one knows. Blocks for the endpoint's time-out. Raises ClickException
     where the session has not ended.
     """
@@ -107,8 +110,11 @@ def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) ->
     )
     if letter is not None:  # else a daemon is just telling it
         began = time.monotonic()
-        answer = HttpNotifier({(delivery_id, kind): endpoint}).send(letter, threading.Event())
-        assert answer is not None, "nobody sets the stop flag"
+        with _interrupted() as stop:
+            answer = HttpNotifier({(delivery_id, kind): endpoint}).send(letter, stop)
+        if answer is None:
+            ledger.give_letter_back(letter)
+            raise click.Abort
         plan = plan_letter(
             answer,
             attempts=letter.attempts,
@@ -122,6 +128,19 @@ def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) ->
         for each in ledger.letters_of(session_id)
         if (each.kind, each.digest) == (kind, endpoint.digest)
     )
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Have Ctrl-C set a flag: an exception would be lost in libcurl's calls back, and the letter
+    would be nobody's until its lease ends.
+    """
+    stop = threading.Event()
+    former = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _by_whoever_may(place: Place, session_id: int) -> dict[str, Any]:

@@ -25,10 +25,13 @@ LOOK_SECONDS = 2.0
 """How often the outbox is looked at, beside the bell: for what is due again, or asked for by hand."""
 MOST_AT_ONCE = 4
 """Endpoints that are told something at once: a slow one holds up no other, each has one letter."""
+MOST_AILING_AT_ONCE = 3
+"""Of these, endpoints that did not take the last letter: several that are dead, each with hundreds of
+letters, leave a place for those that live."""
 LEASE_MARGIN_SECONDS = 60.0
 """How long a lease lasts beyond the longest an attempt may take."""
 END_SECONDS = 5.0
-"""How long a thread may take to break off: libcurl looks at the flag once a second. What is not
+"""How long the threads may take to break off: libcurl looks at the flag once a second. What is not
 back by then is leased to a program that has ended, and goes out again."""
 
 _log = structlog.get_logger()
@@ -87,6 +90,8 @@ class Sender:
         self._unwritten: _Sent | None = None
         self._busy: dict[str, threading.Thread] = {}
         """The endpoints that are told something right now, by their digests."""
+        self._ailing: set[str] = set()
+        """Those that did not take what they were told last."""
 
     def run(self, stop: StopFlag) -> None:
         """Send what is due until `stop` is set."""
@@ -130,11 +135,13 @@ class Sender:
         ways = self._ways
         wanted = [(r.delivery_id, r.kind, r.digest) for r in ways.routes.values()]
         longest = max((route.timeout_seconds for route in ways.routes.values()), default=0.0)
+        self._ailing &= {digest for _, _, digest in wanted}
         while wanted and len(self._busy) < MOST_AT_ONCE:
+            full = len(self._ailing & self._busy.keys()) >= MOST_AILING_AT_ONCE
             letter = self._ledger.lease_letter(
                 self._daemon_id(),
                 wanted,
-                busy=list(self._busy),
+                busy=list(self._busy.keys() | self._ailing if full else self._busy),
                 lease_seconds=longest + LEASE_MARGIN_SECONDS,
             )
             if letter is None:
@@ -191,14 +198,19 @@ class Sender:
             give_up_seconds=route.give_up_seconds,
             dice=self._dice(),
         )
+        if plan.state is LetterState.WAITING:
+            self._ailing.add(letter.endpoint_digest)
+        else:
+            self._ailing.discard(letter.endpoint_digest)
         if self._ledger.note_answer(letter, answer, plan, took_seconds=sent.took_seconds):
             _tell(letter, route, answer, plan)
 
     def _end(self) -> None:
         """Break off what is being sent, and write down what is known."""
         self._stopped.set()
+        give_up = self._clock.monotonic() + END_SECONDS
         for thread in list(self._busy.values()):
-            thread.join(END_SECONDS)
+            thread.join(max(0.0, give_up - self._clock.monotonic()))
         try:
             self._write_down()
         except LedgerUnavailableError as error:
