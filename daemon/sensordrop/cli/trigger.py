@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from sensordrop.config import Endpoint
 from sensordrop.config.endpoints import PART_KINDS
 from sensordrop.config.kinds import NotExpectedError
 from sensordrop.core.letters import LetterKind, plan_letter
+from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.exits import Exit
 from sensordrop.ports import AskedAgain, EndpointBinding, LetterLine
 
@@ -131,11 +131,11 @@ def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) ->
 
 
 @contextmanager
-def _interrupted() -> Iterator[threading.Event]:
+def _interrupted() -> Iterator[SignalFlag]:
     """Have Ctrl-C set a flag: an exception would be lost in libcurl's calls back, and the letter
     would be nobody's until its lease ends.
     """
-    stop = threading.Event()
+    stop = SignalFlag()
     former = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         yield stop
