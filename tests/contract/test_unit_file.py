@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def unit(tmp_path) -> Path:
-    """Give the unit with a program that exists on this machine."""
-    text = UNIT.read_text().replace("/opt/sensordrop/bin/sensordropd", "/bin/true")
+    """Give the unit with programs that exist on this machine."""
+    text = re.sub(r"/opt/sensordrop/bin/\w+", "/bin/true", UNIT.read_text())
     (tmp_path / UNIT.name).write_text(text)
     return tmp_path / UNIT.name
 

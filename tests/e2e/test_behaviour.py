@@ -106,12 +106,12 @@ def test_status_json_has_exactly_the_promised_keys(station):
         status = station.status_json()
         between.gate.set()
         station.wait_for_session_end()
-    assert set(status) == {"version", "station", "deliveries", "breakers"}
+    assert set(status) == {"version", "station", "deliveries", "breakers", "configuration"}
     assert status["station"] == "highlands"
     card, other = status["deliveries"]
     assert (card["name"], other["name"]) == ("card", "other")
     keys = {"name", "client", "project", "cycle", "state", "reason", "counts", "bytes", "session"}
-    keys |= {"mismatches", "progress", "daemon_alive"}
+    keys |= {"mismatches", "progress", "daemon_alive", "letters"}
     states = {
         "settling", "pending", "uploading", "uploaded", "skipped", "failed", "superseded",
         "vanished", "ignored",

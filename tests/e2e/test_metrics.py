@@ -18,8 +18,12 @@ from prometheus_servers import free_address, needs_prometheus, prometheus
 from sensordrop.adapters.telemetry import METRICS, PREFIX
 
 PACKAGED = Path(__file__).parents[2] / "packaging" / "prometheus"
-NOT_ALWAYS = {"watcher_canary_timestamp_seconds", "oldest_pending_timestamp_seconds"}
-"""Metrics that a delivery without a canary, or with nothing to do, does not have."""
+NOT_ALWAYS = {
+    "watcher_canary_timestamp_seconds",
+    "oldest_pending_timestamp_seconds",
+    "oldest_letter_timestamp_seconds",
+}
+"""Metrics that a delivery without a canary, or with nothing to do or to tell, does not have."""
 
 
 def get(address: str, path: str) -> tuple[int, str]:
