@@ -103,6 +103,7 @@ def test_status_json_has_exactly_the_promised_keys(station):
         station.start()
         station.wait_for(lambda: between.waiting == 4, what="uploads at the gate")
         station.wait_for_published("watching")
+        station.wait_for_published("offline", name="other")
         status = station.status_json()
         between.gate.set()
         station.wait_for_session_end()
