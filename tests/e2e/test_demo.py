@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -135,6 +136,13 @@ def test_a_demo_clears_what_the_one_before_left_even_if_it_was_killed(tmp_path):
     assert of_folder(folder) == []
 
 
+def take_away(file: Path, demo: subprocess.Popen[str]) -> None:
+    """Remove a file as often as it is there, until the demo ends."""
+    while demo.poll() is None:
+        file.unlink(missing_ok=True)
+        time.sleep(0.02)
+
+
 def test_objects_that_are_not_as_dropped_are_named_and_fail_the_demo(tmp_path):
     folder = tmp_path / "demo"
     demo = start(folder)
@@ -147,18 +155,23 @@ def test_objects_that_are_not_as_dropped_are_named_and_fail_the_demo(tmp_path):
     wait_for(lambda: altered.exists() and altered.read_bytes() == content, "the one object")
     altered.write_bytes(b"?" + content[1:])
     wait_for(lambda: lost.exists() and lost.stat().st_size > 0, "the other object")
-    lost.unlink()
+    # A server that had not finished with it lets the daemon send it again: it is taken each time.
+    thief = threading.Thread(target=take_away, args=(lost, demo))
+    thief.start()
     (objects / "stranger.wav").write_bytes(b"nobody dropped this")
-    code, said, _complained = end(demo)
-    assert code == 1, said
-    assert "not in the bucket: SMA04512/SMA04512_Summary.txt" in said
+    code, said, complained = end(demo)
+    thief.join()
+    assert code == 1, said + complained
+    assert of_folder(folder) == []
+    if "objects read back" in said and "can't be read" in complained:
+        return  # the server listed from memory what it could not give: that fails the demo, too
+    assert "not in the bucket: SMA04512/SMA04512_Summary.txt" in said, complained
     assert "in the bucket with other bytes: 24F319046052C9A1/CONFIG.TXT" in said
     # The server may have listed the folder before, and then shows the stranger to nobody.
     on_disk_alone = "not the same on disk as through S3: C1/stranger.wav"
     assert "nobody dropped it: C1/stranger.wav" in said or on_disk_alone in said
     found = figures(said)
     assert (found["files"], found["missing"], found["different"]) == (len(DROPPED) - 2, 1, 1)
-    assert of_folder(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

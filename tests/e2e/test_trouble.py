@@ -204,7 +204,10 @@ def test_wrong_credentials_block_and_the_mended_file_is_enough(rclone_station):
     station.wait_for_states(dict.fromkeys(digests, "uploaded"))
     assert station.bucket.digests() == under(digests)
     told = [line for line in station.daemon.logs() if line["level"] in ("warning", "error")]
-    assert [line["event"] for line in told] == ["breaker_opened"], "it is told once"
+    events = [line["event"] for line in told]
+    assert events.count("breaker_opened") == 1, "it is told once"
+    # The bucket's listing may meet the same refusal before the breaker is open, and says so once.
+    assert sorted(events) in (["breaker_opened"], ["breaker_opened", "listing_failed"])
     assert secret not in station.daemon.output()
     assert station.server.secret_key not in station.daemon.output()
 
