@@ -104,6 +104,43 @@ def test_a_stopped_destination_is_told_once_and_shown_until_it_is_back(station):
     assert station.bucket.digests() == under(digests)
 
 
+def test_what_stopped_files_that_are_gone_stops_nothing_once_the_store_is_back(station):
+    refused: Counter[str] = Counter()
+    down = False
+
+    def refuse(method: str, _path: str) -> Reply | None:
+        if down:
+            refused[method] += 1
+            return Reply(status=503, body=error_xml("ServiceUnavailable", "in an hour"))
+        return None
+
+    with GoBetween(station.server.endpoint_url, refuse) as between:
+        station.delivery(endpoint_url=between.endpoint_url, times_to_retry=0)
+        digests = drop_files(station.drop, CARD)
+        age(station.drop)
+        station.start()
+        station.wait_for_states(dict.fromkeys(digests, "uploaded"))
+        down = True
+        drop_files(station.drop, {ODD: b"RIFF odd"})
+        station.wait_for_published("blocked")
+        (station.drop / ODD).unlink()
+        assert station.sensordrop("rescan", "card").returncode == 0
+        station.wait_for(
+            lambda: "pending" not in station.ledger.states().values(), what="nothing waits"
+        )
+        before = refused.total()
+        station.wait_for(lambda: refused.total() > before, what="it is asked all the same")
+        assert status(station)["breakers"], "it is away, whether anything waits or not"
+        down = False
+        station.wait_for_published("watching")
+        station.wait_for(lambda: status(station)["breakers"] == [], what="it is shown no more")
+        more = drop_files(station.drop, {"cam/1.JPG": b"picture"})
+        station.wait_for(
+            lambda: station.ledger.states().get("cam/1.JPG") == "uploaded", what="others go on"
+        )
+    assert station.bucket.digests() == under(digests | more)
+
+
 def test_files_that_fail_one_after_the_other_pause_their_delivery_for_a_human(station):
     mended = False
 

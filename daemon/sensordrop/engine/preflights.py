@@ -55,13 +55,19 @@ class Preflights:
         """Tell whether files may be sent; where a preflight is due, begin it."""
         state = self._states.setdefault(delivery.key, _State())
         now = self._clock.monotonic()
-        due = state.passed_at is None or now - state.passed_at >= AGE_SECONDS
-        if due and not state.running and sum(s.running for s in self._states.values()) < AT_ONCE:
-            state.running = True
-            threading.Thread(
-                target=self._check, args=(delivery,), name=f"preflight {delivery.name}", daemon=True
-            ).start()
+        if state.passed_at is None or now - state.passed_at >= AGE_SECONDS:
+            self.begin(delivery)
         return state.passed_at is not None
+
+    def begin(self, delivery: Delivery) -> None:
+        """Begin a preflight, unless it is under way or too many are."""
+        state = self._states.setdefault(delivery.key, _State())
+        if state.running or sum(s.running for s in self._states.values()) >= AT_ONCE:
+            return
+        state.running = True
+        threading.Thread(
+            target=self._check, args=(delivery,), name=f"preflight {delivery.name}", daemon=True
+        ).start()
 
     def forget(self, delivery: Delivery) -> None:
         """Have the destination checked anew before the next file goes to it."""

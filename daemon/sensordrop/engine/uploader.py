@@ -105,6 +105,8 @@ class Uploader:
         """What the wall clock showed when the monotonic clock was 0, as it was with the oldest of
         the commits."""
         self._look_at: dict[int, float] = {}
+        self._awaited: set[int] = set()
+        """Deliveries that had files waiting when the ledger was last asked."""
         self._poll_at = 0.0
         self._wake_at = 0.0
         self._drain_for_suspects = False
@@ -246,6 +248,7 @@ class Uploader:
         if self._trail is not None:
             self._trail.alive()
         due = self._ledger.due_in_seconds(list(self._by_id))
+        self._awaited = set(due)
         for delivery_id, wait in due.items():
             if wait < POLL_SECONDS:
                 self._look_at[delivery_id] = now + max(0.0, wait)
@@ -286,6 +289,8 @@ class Uploader:
                     self._wake_at = min(self._wake_at, self._look_at.get(key, self._wake_at))
             elif probing and self._has_work(key):
                 to_probe.append(delivery)
+            elif probing and not self._is_awaited(delivery):
+                self._preflights.begin(delivery)  # no file is left that could be the probe
             elif key in self._look_at:
                 self._wake_at = min(self._wake_at, self._clock.monotonic() + BLOCKED_SECONDS)
         self._probe(to_probe)
@@ -305,6 +310,13 @@ class Uploader:
         due = self._look_at.get(delivery_id, float("inf")) <= self._clock.monotonic()
         return due or bool(self._ready[delivery_id])
 
+    def _is_awaited(self, delivery: Delivery) -> bool:
+        """Tell whether a file waits, here or elsewhere, in a scope that the delivery is in."""
+        return any(
+            key in self._awaited or self._ready[key] or self._running[key]
+            for key in self._sharing(delivery)
+        )
+
     def _take_preflights(self) -> None:
         """Open the breaker of what a preflight found wrong: no file is burned to see it."""
         for checked in self._preflights.collect():
@@ -315,6 +327,8 @@ class Uploader:
             else:
                 checked.delivery.checked = True
                 self._breakers.answered(checked.delivery)
+                if not self._is_awaited(checked.delivery):
+                    self._breakers.calm(checked.delivery)
 
     def _may_try(self, delivery: Delivery) -> bool:
         free, probing, _ = self._breakers.verdict(delivery)
