@@ -19,7 +19,8 @@ from plan import KIB, MIB, Bench, about_store
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.sigv4 import SigningKeys, signed_headers
 from sensordrop.adapters.source import FolderSource
-from sensordrop.ports import DigestPlan, HttpRequest
+from sensordrop.ports.reading import DigestPlan
+from sensordrop.ports.transfer import HttpRequest
 from stores import ACCESS_KEY, BUCKET, SECRET_KEY, Store
 from trees import Tree, tree
 

@@ -31,7 +31,7 @@ from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.limits import Limits
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.throttle import Throttles
-from sensordrop.ports import Registration
+from sensordrop.ports.records import Registration
 
 DELIVERIES = 1_000
 SCRAPES = 21

@@ -22,7 +22,8 @@ from sensordrop.adapters.ledger.views import views as known_views
 from sensordrop.core.lifecycle import RecordUploaded
 from sensordrop.core.model import Receipt
 from sensordrop.core.selection import Selection
-from sensordrop.ports import Commit, DeliveryBinding, EnrollRules, ListingChunk, Registration
+from sensordrop.ports.finding import ListingChunk
+from sensordrop.ports.records import Commit, DeliveryBinding, EnrollRules, Registration
 
 ANSWER = Goal(better=Better.LESS, must=50, reach=10, of="ours", unit="ms")
 KEEPING = Goal(better=Better.LESS, must=1.1, reach=1.05)

@@ -37,7 +37,8 @@ from sensordrop.engine.following import Following
 from sensordrop.engine.halts import SET_BY
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.engine.supervisor import Service
-from sensordrop.ports import Clock, LetterLine, RetryOrder, SessionTrouble
+from sensordrop.ports.life import Clock
+from sensordrop.ports.telling import LetterLine, RetryOrder, SessionTrouble
 
 RUNS = uuid.UUID("5f0e8f0a-5a0c-4c0b-9f6e-2b7f6f0f6d11")
 """Runs of the same folder at the same station are told by a number made of both under this one."""

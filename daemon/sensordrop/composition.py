@@ -74,21 +74,17 @@ from sensordrop.engine.tidier import Tidier
 from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
 from sensordrop.engine.workers import Pool
-from sensordrop.ports import (
-    Clock,
+from sensordrop.ports.finding import Finder
+from sensordrop.ports.life import Clock, ReloadOutcome, StopFlag, Trail
+from sensordrop.ports.records import (
     DeliveryBinding,
     EndpointBinding,
     EnrollRules,
-    Finder,
     Registration,
-    ReloadOutcome,
     SessionReceipt,
-    StopFlag,
-    Throttle,
-    Trail,
-    Turn,
-    Watcher,
 )
+from sensordrop.ports.transfer import Throttle, Turn
+from sensordrop.ports.watching import Watcher
 from sensordrop.reloading import Load, Parts, Reloading
 from sensordrop.version import VERSION
 

@@ -19,7 +19,9 @@ from sensordrop.core.controls import Control, pause_words
 from sensordrop.core.reload import Reload, plan_reload, reload_words
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.roster import Roster
-from sensordrop.ports import DeliveryBinding, Ledger, ReloadOutcome
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import ReloadOutcome
+from sensordrop.ports.records import DeliveryBinding
 
 Load = Callable[[], tuple[Configuration, tuple[Notice, ...]]]
 """Reads the configuration as the start did. Raises ConfigurationError."""

@@ -21,7 +21,7 @@ from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.core.terminal import printable
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.exits import Exit
-from sensordrop.ports import ServiceManager
+from sensordrop.ports.life import ServiceManager
 from sensordrop.version import VERSION
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ import pytest
 from botocore.config import Config
 
 from sensordrop.adapters.s3 import S3Settings
-from sensordrop.ports import Pieces
+from sensordrop.ports.reading import Pieces
 
 BUCKET = "field-data"
 ACCESS_KEY = "LOCALTESTKEY"

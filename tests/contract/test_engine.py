@@ -36,7 +36,8 @@ from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.uploader import Uploader
-from sensordrop.ports import Commit, DigestPlan, EnrollRules
+from sensordrop.ports.reading import DigestPlan
+from sensordrop.ports.records import Commit, EnrollRules
 
 PATIENCE_SECONDS = 30.0
 QUICK = EnrollRules(selection=Selection(), sensor_level=1, quiet_seconds=0.3)

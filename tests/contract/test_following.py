@@ -12,7 +12,7 @@ from sensordrop.core.lifecycle import RecordUploaded
 from sensordrop.core.model import SweepSummary
 from sensordrop.core.selection import Selection
 from sensordrop.engine.following import Following
-from sensordrop.ports import Commit, DeliveryStatus, EnrollRules
+from sensordrop.ports.records import Commit, DeliveryStatus, EnrollRules
 
 RULES = EnrollRules(selection=Selection(), sensor_level=1, quiet_seconds=10.0)
 

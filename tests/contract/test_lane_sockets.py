@@ -13,7 +13,7 @@ import certifi
 import pytest
 
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
-from sensordrop.ports import HttpAnswer, HttpRequest
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest
 
 PATIENCE_SECONDS = 60.0
 PLAIN = b"HTTP/1.1 200 OK\r\nETag: one\r\nContent-Length: 0\r\n\r\n"

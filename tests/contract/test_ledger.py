@@ -32,12 +32,12 @@ from sensordrop.core.lifecycle import (
 )
 from sensordrop.core.model import EntryType, Fingerprint, Receipt, Sighting
 from sensordrop.core.selection import Selection
-from sensordrop.ports import (
+from sensordrop.ports.finding import ListingChunk
+from sensordrop.ports.records import (
     Commit,
     DeliveryBinding,
     EnrollRules,
     GoneResult,
-    ListingChunk,
     Registration,
     SettledSighting,
 )

@@ -13,7 +13,7 @@ from test_ledger import OLD, RULES, WALL_NS, ask, register, row, sweep
 from sensordrop.adapters.ledger.enrollment import CHUNK_ROWS
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.core.model import Fingerprint, Sighting
-from sensordrop.ports import SettledSighting
+from sensordrop.ports.records import SettledSighting
 
 SENSORS = 300
 FILES = 2 * CHUNK_ROWS

@@ -22,7 +22,7 @@ from s3_servers import closed_port
 from sensordrop.adapters.notifier import KEPT_CHARACTERS, MOST_REDIRECTS, HttpNotifier
 from sensordrop.config.endpoints import EndpointKind
 from sensordrop.core.letters import LetterKind, signature
-from sensordrop.ports import Letter
+from sensordrop.ports.letters import Letter
 
 LETTER = Letter(
     letter_id=1,

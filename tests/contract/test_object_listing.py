@@ -17,7 +17,7 @@ from sensordrop.adapters.ledger.listed import key_digest
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.core.failure import Failure, FailureError, FailureScope
 from sensordrop.engine.lister import Lister
-from sensordrop.ports import ListedObject, ListedPage
+from sensordrop.ports.storing import ListedObject, ListedPage
 
 __all__ = ["services"]
 

@@ -22,7 +22,8 @@ from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
 from sensordrop.core.lifecycle import Quarantine, RecordUploaded
 from sensordrop.core.principal import Principal, Role
 from sensordrop.engine.sender import Route, Sender
-from sensordrop.ports import AskedAgain, Commit, EndpointBinding
+from sensordrop.ports.records import Commit, EndpointBinding
+from sensordrop.ports.telling import AskedAgain
 
 REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="no", hint="ask")
 TOLD = LetterPlan(state=LetterState.TOLD)

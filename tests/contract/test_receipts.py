@@ -25,7 +25,9 @@ from sensordrop.core.selection import Selection
 from sensordrop.engine import receipts, verifier
 from sensordrop.engine.card_receipts import Card, CardReceiptMaker
 from sensordrop.engine.receipts import NoReceiptError, ReceiptMaker, ReceiptTools
-from sensordrop.ports import Commit, DigestPlan, FinishedReceipt
+from sensordrop.ports.reading import DigestPlan
+from sensordrop.ports.receipts import FinishedReceipt
+from sensordrop.ports.records import Commit
 
 TAMPERINGS = 150
 """How often the folder, the books and the store are damaged; the pure rules have ten thousand."""

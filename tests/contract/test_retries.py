@@ -9,7 +9,8 @@ from sensordrop.adapters.ledger.work import KEPT_FAILURES
 from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.core.lifecycle import GiveBack, Quarantine, RecordUploaded, Retry
 from sensordrop.core.model import Receipt
-from sensordrop.ports import Commit, FileFilter, RetryOrder
+from sensordrop.ports.records import Commit
+from sensordrop.ports.telling import FileFilter, RetryOrder
 
 REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="not today", hint="ask")
 DOWN = Failure(scope=FailureScope.DESTINATION, error_class="connect", message="nobody is there")

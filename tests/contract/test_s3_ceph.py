@@ -29,7 +29,7 @@ from sensordrop.adapters.s3.sigv4 import SigningKeys, encoded_path, encoded_quer
 from sensordrop.core.failure import FailureError, FailureScope
 from sensordrop.core.keys import object_key, path_text
 from sensordrop.core.lifecycle import AlreadyStored, Stored
-from sensordrop.ports import HttpAnswer, HttpRequest
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest
 
 pytestmark = pytest.mark.ceph
 

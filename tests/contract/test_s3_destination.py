@@ -45,7 +45,7 @@ from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import StoreCheck
 from sensordrop.engine.lane_thread import LaneThread
-from sensordrop.ports import HttpAnswer, QuickSteps
+from sensordrop.ports.transfer import HttpAnswer, QuickSteps
 
 MIB = 1024 * 1024
 GO_ON = threading.Event()

@@ -20,7 +20,7 @@ from sensordrop.adapters.beneath import BeneathOpener
 from sensordrop.adapters.source import IN_MEMORY_BYTES, FolderSource, classified
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.model import EntryType
-from sensordrop.ports import DigestPlan, FileGoneError, RootMissingError
+from sensordrop.ports.reading import DigestPlan, FileGoneError, RootMissingError
 
 GO_ON = threading.Event()
 """A stop flag that nobody sets."""

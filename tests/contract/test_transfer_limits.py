@@ -28,7 +28,7 @@ from sensordrop.config import DaemonConfig, DeliveryConfig
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.lifecycle import Stored
 from sensordrop.engine.throttle import Throttles
-from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest, Throttle
 
 KIB = 1024
 MIB = 1024 * KIB

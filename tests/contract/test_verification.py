@@ -15,7 +15,9 @@ from sensordrop.core.model import Receipt
 from sensordrop.core.verification import CheckMethod, FoundObject, Verdict, verdict
 from sensordrop.engine import verifier
 from sensordrop.engine.verifier import Verifier, VerifyOptions
-from sensordrop.ports import Commit, ListedObject, ListedPage, VerifyScope
+from sensordrop.ports.records import Commit
+from sensordrop.ports.storing import ListedObject, ListedPage
+from sensordrop.ports.verifying import VerifyScope
 
 
 class Vault:

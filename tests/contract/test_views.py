@@ -55,7 +55,8 @@ from sensordrop.core.lifecycle import (
     Wait,
 )
 from sensordrop.core.model import Fingerprint, Receipt
-from sensordrop.ports import Commit, RetryOrder
+from sensordrop.ports.records import Commit
+from sensordrop.ports.telling import RetryOrder
 
 COLUMNS = {
     "files_per_project": "bucket files bytes",

@@ -15,7 +15,7 @@ from sensordrop.adapters.ledger import vitals
 from sensordrop.core.failure import Failure, FailureScope, LedgerUnavailableError
 from sensordrop.core.lifecycle import Quarantine, RecordUploaded, Retry
 from sensordrop.core.vitals import DeliveryReading
-from sensordrop.ports import Commit
+from sensordrop.ports.records import Commit
 
 WEARY = Failure(scope=FailureScope.FILE, error_class="unreadable", message="no")
 

@@ -14,7 +14,7 @@ from between import GoBetween
 from daemon import Station, age, drop_files, under_prefix
 
 from sensordrop.adapters.ledger.ledger import PostgresLedger
-from sensordrop.ports import DeliveryBinding
+from sensordrop.ports.records import DeliveryBinding
 
 STATIONS = 6
 FILES = 300

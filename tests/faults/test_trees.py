@@ -27,7 +27,7 @@ from sensordrop.core.failure import FailureError, FailureScope
 from sensordrop.core.lifecycle import Failed, Gone, Stored, Unsettled
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import attempt
-from sensordrop.ports import DigestPlan
+from sensordrop.ports.reading import DigestPlan
 
 LEVELS = 1_000
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sensordrop.engine.supervisor import RESTARTS, Service, ServiceGaveUpError, Supervisor
-from sensordrop.ports import StopFlag
+from sensordrop.ports.life import StopFlag
 
 
 class FastClock:

@@ -35,7 +35,7 @@ from sensordrop.adapters.telemetry import (
 )
 from sensordrop.core.tally import Distribution
 from sensordrop.core.vitals import DeliveryVitals
-from sensordrop.ports import Telemetry
+from sensordrop.ports.watched import Telemetry
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

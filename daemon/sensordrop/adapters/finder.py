@@ -14,7 +14,8 @@ from itertools import islice
 from sensordrop.adapters.listing import NOT_ENDED, Problems, Root, opened_folder, record_of, rows_of
 from sensordrop.core.keys import path_text
 from sensordrop.core.selection import JUNK_FOLDERS, glob_regex
-from sensordrop.ports import ListingChunk, ListingReport, StopFlag
+from sensordrop.ports.finding import ListingChunk, ListingReport
+from sensordrop.ports.life import StopFlag
 
 CHUNK_BYTES = 256 * 1024
 """Records per chunk, in bytes: fewer than 10,000 entries, so progress is told often enough."""

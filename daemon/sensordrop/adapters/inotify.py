@@ -40,7 +40,7 @@ from watchdog.observers.inotify_move_event_grouper import (
 
 from sensordrop.adapters.mounts import Mount, mounts_concerning
 from sensordrop.core.model import Doubt, DoubtKind, Hint, HintKind
-from sensordrop.ports import HintSink
+from sensordrop.ports.watching import HintSink
 
 UNWATCHED_LIMIT = 10_000
 """How many folders without a watch are remembered; beyond, they are no longer told apart."""

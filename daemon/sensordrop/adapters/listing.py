@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import EntryType
-from sensordrop.ports import ListingChunk, ListingReport
+from sensordrop.ports.finding import ListingChunk, ListingReport
 
 PROBLEM_LINES = 5
 """How many errors a report quotes; the others are counted."""

@@ -39,7 +39,7 @@ from sensordrop.adapters.processes import (
     SharedServer,
     write_whole,
 )
-from sensordrop.ports import StopFlag
+from sensordrop.ports.life import StopFlag
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"

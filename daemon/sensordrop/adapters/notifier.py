@@ -23,7 +23,8 @@ import pycurl
 from sensordrop.config import Endpoint
 from sensordrop.core.letters import Answer, LetterKind, address_problem, signature
 from sensordrop.core.terminal import printable
-from sensordrop.ports import Letter, StopFlag
+from sensordrop.ports.letters import Letter
+from sensordrop.ports.life import StopFlag
 from sensordrop.version import VERSION
 
 CONNECT_SECONDS = 10

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sensordrop.ports import StopFlag
+from sensordrop.ports.life import StopFlag
 
 READY_LIMIT_SECONDS = 300.0
 """Longest wait for a server to answer: a database that was killed replays its log first."""

@@ -29,7 +29,7 @@ from sensordrop.core.receipt_form import (
     file_line,
     manifest_line,
 )
-from sensordrop.ports import FinishedReceipt
+from sensordrop.ports.receipts import FinishedReceipt
 
 NAME_CHARACTERS = 120
 """As long may a receipt's folder be named: others put something before and after it."""

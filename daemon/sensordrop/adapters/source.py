@@ -28,7 +28,8 @@ from sensordrop.core.failure import (
 )
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import EntryType, Fingerprint, Sighting
-from sensordrop.ports import DigestPlan, FileGoneError, Pieces, RootMissingError, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.reading import DigestPlan, FileGoneError, Pieces, RootMissingError
 
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """Files up to this size are read once and sent from memory; larger ones are read twice."""

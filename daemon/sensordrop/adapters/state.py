@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from sensordrop.ports import ReloadOutcome
+from sensordrop.ports.life import ReloadOutcome
 
 MOST_CRASH_REPORTS = 10
 """Crash reports that are kept; older ones are deleted."""

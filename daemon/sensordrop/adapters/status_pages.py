@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from sensordrop.core.vitals import unready
-from sensordrop.ports import StopFlag, Telemetry
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.watched import Telemetry
 
 MOST_CONNECTIONS = 8
 """Answered at once. Prometheus needs one; more are turned away before a word is read."""

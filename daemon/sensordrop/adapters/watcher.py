@@ -21,7 +21,7 @@ from sensordrop.adapters.inotify import JOIN_SECONDS, RootWatch
 from sensordrop.adapters.mounts import Mount, MountWatch
 from sensordrop.core.keys import path_text
 from sensordrop.core.model import Doubt, DoubtKind
-from sensordrop.ports import HintSink
+from sensordrop.ports.watching import HintSink
 
 WATCHES_SETTING = "fs.inotify.max_user_watches"
 INSTANCES_SETTING = "fs.inotify.max_user_instances"

@@ -22,7 +22,7 @@ from sensordrop.core.failure import FailureError
 from sensordrop.core.receipt import MOST_PROBLEMS
 from sensordrop.core.receipt_form import DOCUMENT, FORMAT, digest_of
 from sensordrop.core.verification import Problem, Verdict
-from sensordrop.ports import Destination
+from sensordrop.ports.storing import Destination
 
 LARGEST_DOCUMENT_BYTES = 64 * 1024 * 1024
 """A receipt with ten thousand problems of the longest paths is half as large; a larger file is none."""

@@ -25,7 +25,8 @@ from sensordrop.engine.receipts import (
     ReceiptTools,
 )
 from sensordrop.engine.verifier import VerifyOptions
-from sensordrop.ports import DeliveryToVerify, ReceiptLedger
+from sensordrop.ports.receipts import ReceiptLedger
+from sensordrop.ports.verifying import DeliveryToVerify
 from sensordrop.version import VERSION
 
 

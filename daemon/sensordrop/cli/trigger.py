@@ -25,7 +25,8 @@ from sensordrop.config.kinds import NotExpectedError
 from sensordrop.core.letters import LetterKind, plan_letter
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.exits import Exit
-from sensordrop.ports import AskedAgain, EndpointBinding, LetterLine
+from sensordrop.ports.records import EndpointBinding
+from sensordrop.ports.telling import AskedAgain, LetterLine
 
 if TYPE_CHECKING:
     from sensordrop.adapters.ledger.ledger import PostgresLedger

@@ -24,7 +24,8 @@ from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.verifier import Verifier, VerifyOptions
 from sensordrop.exits import Exit
 from sensordrop.local import local_environment, local_folder
-from sensordrop.ports import DeliveryToVerify, Destination, VerifyLedger
+from sensordrop.ports.storing import Destination
+from sensordrop.ports.verifying import DeliveryToVerify, VerifyLedger
 
 
 class VerifyRun:

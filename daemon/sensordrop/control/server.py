@@ -38,7 +38,7 @@ from sensordrop.control.service import Operations
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
 from sensordrop.core.principal import Principal, principal_of
 from sensordrop.core.terminal import printable
-from sensordrop.ports import StopFlag
+from sensordrop.ports.life import StopFlag
 
 MOST_CONNECTIONS = 32
 """Open at once; more are turned away with `busy`, and the client tries again."""

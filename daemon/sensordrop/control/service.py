@@ -34,7 +34,7 @@ from sensordrop.core.keys import path_bytes, path_text
 from sensordrop.core.principal import Principal
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.core.timetable import TimetableError
-from sensordrop.ports import AskedAgain, ControlLedger, FileFilter, RetryOrder
+from sensordrop.ports.telling import AskedAgain, ControlLedger, FileFilter, RetryOrder
 from sensordrop.version import VERSION
 
 HISTORY_LINES = 200

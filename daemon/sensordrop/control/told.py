@@ -16,17 +16,8 @@ from sensordrop.core.model import UploadState
 from sensordrop.core.progress import SessionProgress, seconds_left
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.core.timetable import TimetableError
-from sensordrop.ports import (
-    ConfigurationState,
-    DeliveryCounts,
-    FileLine,
-    LetterLine,
-    OpenBreaker,
-    PastControl,
-    SessionLine,
-    SessionTrouble,
-    SettingInForce,
-)
+from sensordrop.ports.records import ConfigurationState, DeliveryCounts, OpenBreaker, SettingInForce
+from sensordrop.ports.telling import FileLine, LetterLine, PastControl, SessionLine, SessionTrouble
 
 Told = dict[str, Any]
 

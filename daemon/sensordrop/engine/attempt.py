@@ -18,14 +18,10 @@ from sensordrop.core.lifecycle import (
 )
 from sensordrop.core.model import Claim, Fingerprint
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import (
-    FileGoneError,
-    OpenFile,
-    PartsJournal,
-    RootMissingError,
-    Sender,
-    StopFlag,
-)
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.reading import FileGoneError, OpenFile, RootMissingError
+from sensordrop.ports.storing import PartsJournal
+from sensordrop.ports.transfer import Sender
 
 
 class Attempt:

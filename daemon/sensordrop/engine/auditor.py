@@ -23,7 +23,8 @@ from sensordrop.engine.breakable import breakable
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.roster import Roster
-from sensordrop.ports import AuditStep, Checked, Clock, StopFlag, VerifyLedger
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.verifying import AuditStep, Checked, VerifyLedger
 
 STEP_OBJECTS = 20
 """Objects that are looked at before the ledger is told: few are lost to a stop."""

@@ -23,7 +23,9 @@ from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.core.letters import LetterState
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.ports import BatchLedger, Clock, LeftToDo, SessionLine, StopFlag
+from sensordrop.ports.batch import BatchLedger, LeftToDo
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.telling import SessionLine
 
 LOOK_SECONDS = 0.5
 """How often it is looked how far the run is: one small question to the ledger."""

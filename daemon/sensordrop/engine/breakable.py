@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sensordrop.core.failure import InterruptedAttemptError
-from sensordrop.ports import StopFlag
+from sensordrop.ports.life import StopFlag
 
 Result = TypeVar("Result")
 

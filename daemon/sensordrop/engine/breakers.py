@@ -19,7 +19,8 @@ from sensordrop.core.breaker import (
 )
 from sensordrop.core.failure import Failure, FailureScope, own_failure
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import BreakerState, Clock
+from sensordrop.ports.life import Clock
+from sensordrop.ports.records import BreakerState
 
 MOST_SUSPECTS = 1_000
 """Files of one scope whose odd failures are remembered: more only in an outage, which blames none."""

@@ -33,16 +33,11 @@ from sensordrop.engine.receipts import (
     told_of,
 )
 from sensordrop.engine.verifier import Verifier, VerifyOptions
-from sensordrop.ports import (
-    DeliveryToVerify,
-    EnrollRules,
-    Finder,
-    FoundContent,
-    ReadFile,
-    ReceiptWriter,
-    Source,
-    VerifyScope,
-)
+from sensordrop.ports.finding import Finder
+from sensordrop.ports.reading import Source
+from sensordrop.ports.receipts import FoundContent, ReadFile, ReceiptWriter
+from sensordrop.ports.records import EnrollRules
+from sensordrop.ports.verifying import DeliveryToVerify, VerifyScope
 
 NOWHERE = VerifyScope(delivery_id=0)
 """The scope of a folder that is on nobody's books: no delivery has this number."""

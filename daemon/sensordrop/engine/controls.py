@@ -9,7 +9,8 @@ from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.roster import Roster
-from sensordrop.ports import Clock, Ledger, StopFlag
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
 
 LOOK_SECONDS = 1.0
 """How often the ledger is asked, and how late a timetable's change may be."""

@@ -10,7 +10,11 @@ from sensordrop.core.failure import FailureScope
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.model import DeliveryState
 from sensordrop.core.tally import DeliveryTally
-from sensordrop.ports import Destination, EnrollRules, Finder, Source, StopFlag
+from sensordrop.ports.finding import Finder
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.reading import Source
+from sensordrop.ports.records import EnrollRules
+from sensordrop.ports.storing import Destination
 
 LISTING_AGE_SECONDS = 86_400.0
 """A day: others write below a prefix rarely, and a listing of two million objects takes minutes."""

@@ -14,7 +14,9 @@ from sensordrop.core.controls import Control, ControlKind
 from sensordrop.core.letters import LetterState
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.engine.batch import figures_of
-from sensordrop.ports import BatchLedger, Clock, DeliveryReport, LetterLine, SessionLine
+from sensordrop.ports.batch import BatchLedger, DeliveryReport
+from sensordrop.ports.life import Clock
+from sensordrop.ports.telling import LetterLine, SessionLine
 
 _log = structlog.get_logger()
 

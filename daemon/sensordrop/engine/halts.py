@@ -7,7 +7,7 @@ import structlog
 from sensordrop.core.failure import Failure
 from sensordrop.core.lifecycle import wants_a_human
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import Ledger
+from sensordrop.ports.ledger import Ledger
 
 SET_BY = "sensordropd"
 """Who is told to have paused such a delivery."""

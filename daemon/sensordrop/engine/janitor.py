@@ -9,7 +9,8 @@ import structlog
 from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.engine.delivery import Bell
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.ports import Clock, Ledger, StopFlag
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
 
 HEARTBEAT_SECONDS = 10.0
 """How often this program says that it lives."""

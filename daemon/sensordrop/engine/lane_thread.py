@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sensordrop.core.failure import InterruptedAttemptError
-from sensordrop.ports import HttpAnswer, HttpRequest, Lane, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest, Lane
 
 TURN_SECONDS = 0.25
 """Longest time without a look at the stop flag."""

@@ -11,7 +11,7 @@ from sensordrop.core.bandwidth import Limit
 from sensordrop.core.controls import Control, ControlKind
 from sensordrop.core.timetable import Rate, TimetableError, rate_text
 from sensordrop.engine.throttle import Throttles
-from sensordrop.ports import Clock
+from sensordrop.ports.life import Clock
 
 _log = structlog.get_logger()
 

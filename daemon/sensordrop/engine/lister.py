@@ -20,7 +20,10 @@ from sensordrop.engine.breakable import breakable
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.roster import Roster
-from sensordrop.ports import Clock, Ledger, ListedObject, ObjectListing, StopFlag
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.records import ObjectListing
+from sensordrop.ports.storing import ListedObject
 
 PROGRESS_OBJECTS = 10_000
 """Objects that are written down together; as often it is told how far a listing is."""

@@ -16,7 +16,7 @@ from sensordrop.core.guard import RootKnown, RootSeen, judge_root
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.errands import Errands
 from sensordrop.engine.sweeper import KnownDisk
-from sensordrop.ports import Watcher
+from sensordrop.ports.watching import Watcher
 
 HUNG_SECONDS = 20.0
 """A folder that did not answer for so long is offline. A disk that has to spin up needs ten."""

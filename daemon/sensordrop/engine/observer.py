@@ -25,7 +25,8 @@ from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.limits import STATION, Limits
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.ports import Clock, StopFlag, VitalsLedger
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.watched import VitalsLedger
 
 ASK_SECONDS = 5.0
 """How often the ledger is asked whether it is there, and is read if that is cheap: fresh enough for

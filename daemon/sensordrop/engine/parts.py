@@ -8,7 +8,9 @@ import structlog
 
 from sensordrop.core.failure import InterruptedAttemptError, LedgerUnavailableError
 from sensordrop.core.model import Claim
-from sensordrop.ports import Content, LandedPart, Ledger, UnfinishedUpload
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.storing import LandedPart, UnfinishedUpload
+from sensordrop.ports.transfer import Content
 
 _log = structlog.get_logger()
 

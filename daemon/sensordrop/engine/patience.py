@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from sensordrop.core.failure import LedgerUnavailableError
-from sensordrop.ports import Clock
+from sensordrop.ports.life import Clock
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 10.0

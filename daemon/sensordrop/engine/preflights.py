@@ -15,7 +15,7 @@ import structlog
 
 from sensordrop.core.check import Check, CheckOutcome, first_failure
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import Clock
+from sensordrop.ports.life import Clock
 
 AT_ONCE = 8
 """Preflights that run at the same time: each is some waiting and hardly any work."""

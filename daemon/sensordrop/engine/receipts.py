@@ -27,22 +27,17 @@ from sensordrop.core.receipt import (
 from sensordrop.core.receipt_form import DOCUMENT, FORMAT, MANIFEST, payload_oxum
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.verifier import Verifier, VerifyOptions
-from sensordrop.ports import (
-    Clock,
-    DeliveryToVerify,
-    DigestPlan,
-    FileGoneError,
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.reading import DigestPlan, FileGoneError, RootMissingError, Source
+from sensordrop.ports.receipts import (
     FinishedReceipt,
     NumberedFile,
     ReceiptLedger,
     ReceiptRecord,
     ReceiptWriter,
-    RootMissingError,
-    SessionReceipt,
-    Source,
-    StopFlag,
-    VerifyScope,
 )
+from sensordrop.ports.records import SessionReceipt
+from sensordrop.ports.verifying import DeliveryToVerify, VerifyScope
 
 PAGE_FILES = 2_000
 """Files of which the facts are in memory at a time."""

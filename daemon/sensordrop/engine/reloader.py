@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from sensordrop.core.failure import LedgerUnavailableError
-from sensordrop.ports import Clock, ReloadOutcome, ServiceManager, StopFlag
+from sensordrop.ports.life import Clock, ReloadOutcome, ServiceManager, StopFlag
 
 TURN_SECONDS = 0.5
 """How often the stop flag is looked at."""

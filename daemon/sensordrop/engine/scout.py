@@ -33,15 +33,10 @@ from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.roster import Roster
 from sensordrop.engine.settling import SettlingFiles
 from sensordrop.engine.sweeper import KnownDisk, SweepResult, sweep
-from sensordrop.ports import (
-    Clock,
-    DeliveryStatus,
-    Ledger,
-    SessionReceipt,
-    SettledSighting,
-    StopFlag,
-    Watcher,
-)
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.records import DeliveryStatus, SessionReceipt, SettledSighting
+from sensordrop.ports.watching import Watcher
 
 TICK_SECONDS = 0.2
 """How often files that settle are looked at, at most."""

@@ -19,7 +19,8 @@ from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState, plan_letter
 from sensordrop.engine.delivery import Bell
 from sensordrop.engine.patience import LedgerPatience
-from sensordrop.ports import Clock, Letter, Notifier, OutboxLedger, StopFlag
+from sensordrop.ports.letters import Letter, Notifier, OutboxLedger
+from sensordrop.ports.life import Clock, StopFlag
 
 LOOK_SECONDS = 2.0
 """How often the outbox is looked at, beside the bell: for what is due again, or asked for by hand."""

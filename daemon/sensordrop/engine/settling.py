@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sensordrop.core.model import Sighting
 from sensordrop.core.settle import NANOSECONDS, Settled, SettleRule, Watched, observe
 from sensordrop.core.tally import Distribution
-from sensordrop.ports import Clock, SettledSighting
+from sensordrop.ports.life import Clock
+from sensordrop.ports.records import SettledSighting
 
 MOST_SETTLING = 10_000
 """Files of one delivery that are watched until they settle: some megabytes of memory. More are

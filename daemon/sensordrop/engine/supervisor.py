@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from sensordrop.engine.signal_flag import SignalFlag
-from sensordrop.ports import Clock, StopFlag
+from sensordrop.ports.life import Clock, StopFlag
 
 RESTARTS = 5
 """Restarts of one service within `RESTART_WINDOW_SECONDS` after which the process gives up."""

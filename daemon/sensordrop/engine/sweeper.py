@@ -12,7 +12,10 @@ from sensordrop.core.model import EntryType, Fingerprint, Sighting, SweepSummary
 from sensordrop.core.settle import NANOSECONDS
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.settling import MOST_SETTLING
-from sensordrop.ports import Clock, GoneResult, Ledger, StopFlag, Vouched, Watcher
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.records import GoneResult, Vouched
+from sensordrop.ports.watching import Watcher
 
 PROGRESS_FILES = 10_000
 """Files from which on a sweep tells how far it is."""

@@ -8,7 +8,7 @@ from datetime import tzinfo
 from sensordrop.core.status_line import status_line
 from sensordrop.core.vitals import StationVitals
 from sensordrop.engine.delivery import Bell
-from sensordrop.ports import ServiceManager, StopFlag
+from sensordrop.ports.life import ServiceManager, StopFlag
 
 TELL_SECONDS = 2.0
 """How old the line of `systemctl status` may be."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from sensordrop.core.timetable import Rate
-from sensordrop.ports import Clock
+from sensordrop.ports.life import Clock
 
 BURST_SECONDS = 0.25
 """What a bucket holds at most: enough for a thread that wakes late, too little to be noticed."""

@@ -13,7 +13,8 @@ from sensordrop.core.failure import FailureError, LedgerUnavailableError
 from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.patience import LedgerPatience
 from sensordrop.engine.roster import Roster
-from sensordrop.ports import Clock, Ledger, StopFlag
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag
 
 LOOK_SECONDS = 600.0
 """How often is looked for what nobody goes on with."""

@@ -23,7 +23,9 @@ from sensordrop.engine.delivery import AttemptStop, Delivery
 from sensordrop.engine.lane_thread import LaneThread
 from sensordrop.engine.turnstile import Turnstile
 from sensordrop.engine.workers import Done, WorkerPool, failed_by_a_bug
-from sensordrop.ports import Flight, HttpAnswer, Lane, PartsJournal, QuickSteps, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.storing import PartsJournal
+from sensordrop.ports.transfer import Flight, HttpAnswer, Lane, QuickSteps
 
 LANE_BYTES = 4 * 1024 * 1024
 """Files up to this size go through the small files' lane: hashing them takes milliseconds."""

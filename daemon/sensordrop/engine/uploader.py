@@ -38,7 +38,9 @@ from sensordrop.engine.preflights import Preflights
 from sensordrop.engine.roster import Roster
 from sensordrop.engine.telling import tell
 from sensordrop.engine.workers import Done, Pool, WorkerPool
-from sensordrop.ports import Clock, Commit, Ledger, StopFlag, Trail
+from sensordrop.ports.ledger import Ledger
+from sensordrop.ports.life import Clock, StopFlag, Trail
+from sensordrop.ports.records import Commit
 
 COMMIT_ROWS = 200
 """Outcomes that are written down together at the latest."""

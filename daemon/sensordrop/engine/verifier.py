@@ -23,15 +23,12 @@ from sensordrop.core.verification import (
     compare_look,
 )
 from sensordrop.engine.delivery import Delivery
-from sensordrop.ports import (
-    Clock,
+from sensordrop.ports.life import Clock, StopFlag
+from sensordrop.ports.reading import DigestPlan, FileGoneError, RootMissingError
+from sensordrop.ports.storing import ListedObject
+from sensordrop.ports.verifying import (
     DeliveryToVerify,
-    DigestPlan,
-    FileGoneError,
     Listed,
-    ListedObject,
-    RootMissingError,
-    StopFlag,
     VerifiedObject,
     VerifyLedger,
     VerifyScope,

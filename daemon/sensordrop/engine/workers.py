@@ -16,7 +16,9 @@ from sensordrop.core.lifecycle import Failed, Interrupted, Outcome
 from sensordrop.core.model import Claim
 from sensordrop.engine.attempt import attempt
 from sensordrop.engine.delivery import AttemptStop, Delivery
-from sensordrop.ports import PartsJournal, Sender, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.storing import PartsJournal
+from sensordrop.ports.transfer import Sender
 
 _log = structlog.get_logger()
 

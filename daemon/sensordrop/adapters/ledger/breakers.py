@@ -9,7 +9,7 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.adapters.ledger.work import storable
-from sensordrop.ports import BreakerState, OpenBreaker
+from sensordrop.ports.records import BreakerState, OpenBreaker
 
 
 class BreakerBoard:

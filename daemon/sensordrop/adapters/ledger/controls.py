@@ -8,7 +8,8 @@ from typing import Any
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.core.controls import PAUSED, Control, ControlKind
-from sensordrop.ports import PastControl, SettingInForce
+from sensordrop.ports.records import SettingInForce
+from sensordrop.ports.telling import PastControl
 
 
 class Controls:

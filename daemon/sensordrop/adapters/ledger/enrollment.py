@@ -20,17 +20,16 @@ from sensordrop.core.model import Fingerprint, Sighting
 from sensordrop.core.selection import KIND_BY_EXTENSION
 from sensordrop.core.settle import NANOSECONDS
 from sensordrop.core.verification import Problem
-from sensordrop.ports import (
+from sensordrop.ports.finding import ListingChunk
+from sensordrop.ports.records import (
     EnrollResult,
     EnrollRules,
     GoneResult,
-    Listed,
-    ListingChunk,
     ProbePath,
     SettledSighting,
-    VerifyScope,
     Vouched,
 )
+from sensordrop.ports.verifying import Listed, VerifyScope
 
 COPY_BYTES = 256 * 1024
 """Bytes handed to the database at a time while a listing streams in."""

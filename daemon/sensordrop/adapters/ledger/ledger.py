@@ -28,7 +28,7 @@ from sensordrop.adapters.ledger.vitals import Vitals
 from sensordrop.adapters.ledger.work import Work
 from sensordrop.core.model import SweepSummary
 from sensordrop.core.progress import SessionProgress
-from sensordrop.ports import (
+from sensordrop.ports.records import (
     DeliveryCounts,
     DeliveryStatus,
     LedgerHealth,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.ports import ListedObject, ObjectListing
+from sensordrop.ports.records import ObjectListing
+from sensordrop.ports.storing import ListedObject
 
 KEY_DIGEST_BYTES = 16
 """As much of a key's SHA-256 as is kept: a key may be too long for an index."""

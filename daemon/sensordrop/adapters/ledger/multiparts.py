@@ -10,7 +10,7 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.core.model import Claim
-from sensordrop.ports import LandedPart, StaleUpload, UnfinishedUpload
+from sensordrop.ports.storing import LandedPart, StaleUpload, UnfinishedUpload
 
 STALE_ROWS = 100
 """Stale uploads given at a time: each costs a request to the store."""

@@ -10,7 +10,9 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
-from sensordrop.ports import AskedAgain, EndpointBinding, Letter, LetterLine
+from sensordrop.ports.letters import Letter
+from sensordrop.ports.records import EndpointBinding
+from sensordrop.ports.telling import AskedAgain, LetterLine
 
 KEPT_ATTEMPTS = 20
 """Attempts of a letter that are kept: an endpoint that is down for days makes hundreds."""

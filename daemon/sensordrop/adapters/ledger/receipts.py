@@ -14,16 +14,16 @@ from sensordrop.adapters.ledger.queries import query
 from sensordrop.core.model import EntryType, Fingerprint, UploadState
 from sensordrop.core.receipt import Booked, FileClass, FileFacts, Proof, Seen
 from sensordrop.core.verification import CheckMethod, CheckResult
-from sensordrop.ports import (
+from sensordrop.ports.finding import ListingChunk
+from sensordrop.ports.receipts import (
     AccountedFiles,
-    EnrollRules,
     FoundContent,
-    ListingChunk,
     NumberedFile,
     ReadFile,
     ReceiptRecord,
-    VerifyScope,
 )
+from sensordrop.ports.records import EnrollRules
+from sensordrop.ports.verifying import VerifyScope
 
 MOST_CANDIDATES = 20
 """Objects of one content that a card's file is compared with: empty files and equal settings are

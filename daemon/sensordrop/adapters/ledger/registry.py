@@ -15,7 +15,12 @@ from psycopg2.extras import Json
 from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.outbox import bind_endpoints, tell_session_ended
 from sensordrop.adapters.ledger.queries import query
-from sensordrop.ports import ConfigurationState, DeliveryBinding, Registration, WrittenConfiguration
+from sensordrop.ports.records import (
+    ConfigurationState,
+    DeliveryBinding,
+    Registration,
+    WrittenConfiguration,
+)
 
 SUSPECT_CRASHES = 2
 """After this many crashes in which a file was in work it is claimed alone."""

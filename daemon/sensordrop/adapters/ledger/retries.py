@@ -11,7 +11,7 @@ from sensordrop.adapters.ledger.connection import Connections
 from sensordrop.adapters.ledger.enrollment import CHUNK_ROWS, running_session
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.stories import LAST_PLACE, path_digest
-from sensordrop.ports import RetryOrder, RetryResult
+from sensordrop.ports.telling import RetryOrder, RetryResult
 
 
 class Retries:

@@ -14,15 +14,10 @@ from sensordrop.adapters.ledger.enrollment import (
 )
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.work import storable
-from sensordrop.ports import (
-    DeliveryReport,
-    DryRun,
-    EnrollRules,
-    LastSettings,
-    LeftToDo,
-    ListingChunk,
-    SessionTrouble,
-)
+from sensordrop.ports.batch import DeliveryReport, DryRun, LastSettings, LeftToDo
+from sensordrop.ports.finding import ListingChunk
+from sensordrop.ports.records import EnrollRules
+from sensordrop.ports.telling import SessionTrouble
 
 MOST_CLASSES = 50
 """Kinds of errors that are told: there are hardly more."""

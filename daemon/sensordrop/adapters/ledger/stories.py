@@ -21,7 +21,7 @@ from sensordrop.core.story import (
     FileVersion,
     HandRetry,
 )
-from sensordrop.ports import FileFilter, FileLine, SessionLine, SessionTrouble
+from sensordrop.ports.telling import FileFilter, FileLine, SessionLine, SessionTrouble
 
 MOST_VERSIONS = 20
 """Versions of one file that are told: whoever rewrites a file more often needs no more of them."""

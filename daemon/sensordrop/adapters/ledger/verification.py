@@ -19,12 +19,12 @@ from sensordrop.core.verification import (
     KnownObject,
     Problem,
 )
-from sensordrop.ports import (
+from sensordrop.ports.storing import ListedObject
+from sensordrop.ports.verifying import (
     AuditStep,
     Checked,
     DeliveryToVerify,
     Listed,
-    ListedObject,
     VerifiedObject,
     VerifyResult,
     VerifyScope,

@@ -24,7 +24,7 @@ from sensordrop.core.lifecycle import (
     Wait,
 )
 from sensordrop.core.model import Claim, Fingerprint, Receipt
-from sensordrop.ports import Commit
+from sensordrop.ports.records import Commit
 
 KEPT_FAILURES = 20
 """Failures of one file that are kept of those that were charged to it, and as many of those that

@@ -12,7 +12,8 @@ from typing import BinaryIO, NoReturn
 
 from sensordrop.adapters.s3.failures import failure, reading, reading_failure
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import Content, StopFlag, Throttle
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.transfer import Content, Throttle
 
 BLOCK_BYTES = 1024 * 1024
 """How much is read at once: large enough to keep a disk busy, small enough to stop promptly."""

@@ -26,7 +26,9 @@ from sensordrop.adapters.s3.ladder import ObjectFacts
 from sensordrop.adapters.s3.options import SHA256_METADATA, ObjectOptions
 from sensordrop.adapters.s3.proof import AMAZON, UNKNOWN, Capabilities, Proof, proof_of
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import LandedPart, StopFlag, Throttle
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.storing import LandedPart
+from sensordrop.ports.transfer import Throttle
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

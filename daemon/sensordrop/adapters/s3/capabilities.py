@@ -32,7 +32,7 @@ from sensordrop.adapters.s3.options import DEFAULT_CONTENT_TYPE
 from sensordrop.adapters.s3.proof import Capabilities
 from sensordrop.adapters.s3.wire import Wire, client_error
 from sensordrop.core.failure import FailureError
-from sensordrop.ports import HttpAnswer, HttpRequest
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import pycurl
 
 from sensordrop.adapters.s3.answers import overdue
-from sensordrop.ports import CountRequest, HttpAnswer, HttpRequest, Throttle
+from sensordrop.ports.transfer import CountRequest, HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
 """Bytes of an answer's body that are kept: S3's errors have some hundreds."""

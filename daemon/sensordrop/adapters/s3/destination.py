@@ -42,17 +42,10 @@ from sensordrop.core.keys import conflict_key
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import Receipt, StoreCheck
 from sensordrop.core.verification import FoundObject
-from sensordrop.ports import (
-    Content,
-    DigestPlan,
-    ListedPage,
-    PartsJournal,
-    QuickSteps,
-    Sender,
-    StopFlag,
-    Throttle,
-    UnfinishedUpload,
-)
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.reading import DigestPlan
+from sensordrop.ports.storing import ListedPage, PartsJournal, UnfinishedUpload
+from sensordrop.ports.transfer import Content, QuickSteps, Sender, Throttle
 
 WHOLE_LIMIT_BYTES = MIB
 """Files up to this size are sent as one block; larger ones can be broken off when we stop."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from sensordrop.adapters.s3.digests import etag_md5, etag_parts, full_object_sha256
 from sensordrop.core.model import StoreCheck
-from sensordrop.ports import Content
+from sensordrop.ports.transfer import Content
 
 FOREIGN_PART_BYTES = (8 * 1024 * 1024,)
 """Part sizes that other programs use by default (the AWS CLI's and boto3's)."""

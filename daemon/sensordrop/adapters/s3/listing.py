@@ -9,7 +9,7 @@ from sensordrop.adapters.s3.digests import bare_etag
 from sensordrop.adapters.s3.failures import failure, needed
 from sensordrop.core.failure import FailureError
 from sensordrop.core.keys import RESERVED_PREFIX
-from sensordrop.ports import ListedObject, ListedPage
+from sensordrop.ports.storing import ListedObject, ListedPage
 
 PAGE_OBJECTS = 1_000
 """The most that S3 gives in one answer (Amazon S3 API, ListObjectsV2)."""

@@ -25,17 +25,9 @@ from sensordrop.adapters.s3.pieces import LaneBody, check_length, pieces_of
 from sensordrop.adapters.s3.wire import Wire, answered
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.model import StoreCheck
-from sensordrop.ports import (
-    Content,
-    Flight,
-    HttpAnswer,
-    HttpRequest,
-    LandedPart,
-    PartsJournal,
-    Sender,
-    StopFlag,
-    UnfinishedUpload,
-)
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.storing import LandedPart, PartsJournal, UnfinishedUpload
+from sensordrop.ports.transfer import Content, Flight, HttpAnswer, HttpRequest, Sender
 
 PARTS_LIMIT = 10_000
 """S3's limit of parts in one upload (Amazon S3 User Guide, "Multipart upload limits")."""

@@ -10,7 +10,8 @@ import pycurl
 from sensordrop.adapters.s3.body import Piece, PieceBody, measure, opened, read_exactly
 from sensordrop.adapters.s3.failures import failure, reading
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
-from sensordrop.ports import Content, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.transfer import Content
 
 
 class LaneBody(PieceBody):

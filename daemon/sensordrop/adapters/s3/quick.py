@@ -20,7 +20,7 @@ from sensordrop.adapters.s3.wire import Wire, answered, keeping_headers, not_und
 from sensordrop.core.failure import FailureError
 from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Receipt
-from sensordrop.ports import Content, HttpAnswer, QuickSteps
+from sensordrop.ports.transfer import Content, HttpAnswer, QuickSteps
 
 QUICK_LIMIT_BYTES = 4 * 1024 * 1024
 """Larger contents go the slow way, which sends them from the disk."""

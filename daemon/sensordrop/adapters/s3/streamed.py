@@ -9,7 +9,8 @@ from sensordrop.adapters.s3.body import Piece, opened
 from sensordrop.adapters.s3.digests import Answer
 from sensordrop.adapters.s3.pieces import LaneBody
 from sensordrop.adapters.s3.wire import Wire, answered, not_understood, taken
-from sensordrop.ports import Content, HttpAnswer, HttpRequest, Sender, StopFlag
+from sensordrop.ports.life import StopFlag
+from sensordrop.ports.transfer import Content, HttpAnswer, HttpRequest, Sender
 
 WAIT_SECONDS = 1.0
 """How long one wait for the answer lasts."""

@@ -46,7 +46,7 @@ from sensordrop.adapters.s3.sigv4 import (
     signed_headers,
 )
 from sensordrop.core.failure import FailureError
-from sensordrop.ports import HttpAnswer, HttpRequest, Throttle
+from sensordrop.ports.transfer import HttpAnswer, HttpRequest, Throttle
 
 NOTHING_SHA256 = hashlib.sha256(b"").hexdigest()
 PLACEHOLDER = "sensordrop-placeholder"
