@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from sensordrop.cli.demo_oracle import (
     folded,
     key_of,
     list_folder,
+    read_bucket,
     text_of,
 )
 from sensordrop.core.keys import path_text
@@ -153,3 +157,46 @@ def test_a_key_is_known_again_as_rclone_lists_it():
     assert folded("C1/a\nb") == folded("C1/a␊b")
     assert folded("C1/\u201bquote") == folded("C1/\u201b\u201bquote")
     assert folded("C1/a b") != folded("C1/ab")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Lists two objects; answers 500 to who asks for one, as rclone does, and gives the other."""
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path:
+            found = "".join(f"<Contents><Key>C1/{n}</Key></Contents>" for n in ("gone", "here"))
+            self._answer(200, f"<ListBucketResult>{found}</ListBucketResult>".encode())
+        elif self.path.endswith("/here"):
+            self._answer(200, b"here")
+        elif self.path.endswith("/gone"):
+            self._answer(500, b"<Error><Code>InternalError</Code></Error>")
+        else:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-amz-checksum-crc32", "977m6Q==")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_object_that_the_server_lists_and_does_not_give_is_named(monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        place = SimpleNamespace(
+            access_key="a",
+            secret_key="s",
+            endpoint_url=f"http://127.0.0.1:{server.server_port}",
+        )
+        try:
+            found = read_bucket(place, "bucket", ["C1/here", "C1/never"], quiet)
+        finally:
+            server.shutdown()
+    assert found.digests == {"C1/here": sha256(b"here")}
+    assert list(found.unreadable) == ["C1/gone"]
+    assert "InternalError" in found.unreadable["C1/gone"]

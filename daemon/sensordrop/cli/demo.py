@@ -125,6 +125,8 @@ class Outcome:
     changes: Mapping[bytes, str]
     """What happened in the drop folder while the daemon ran, beside the copying of our cards."""
     comparison: Comparison
+    unreadable: Mapping[str, str]
+    """Objects that the server lists and did not give, each with what it answered."""
     disturbed: AbstractSet[str]
     """Keys whose plain files on disk are not what S3 gave."""
     journey: Journey
@@ -152,10 +154,10 @@ class Demo:
         from sensordrop.cli.demo_folder import cleared
         from sensordrop.cli.demo_oracle import (
             compare,
-            digests_of_bucket,
             disturbed_on_disk,
             key_of,
             list_folder,
+            read_bucket,
         )
         from sensordrop.local import BUCKET, PREFIX
 
@@ -170,7 +172,7 @@ class Demo:
                 daemon.wait_until_up(self._tick)
                 before, journey = self._watch(daemon, before)
                 listing = list_folder(place.drop)
-                objects = digests_of_bucket(
+                objects = read_bucket(
                     LocalS3(place.state / "s3", place.objects),
                     BUCKET,
                     [key_of(PREFIX, path) for path in listing.files],
@@ -179,7 +181,7 @@ class Demo:
                 comparison = compare(
                     place.drop,
                     listing,
-                    objects,
+                    objects.digests,
                     prefix=PREFIX,
                     changed=listing.changes_since(before).keys(),
                     tick=self._counting("files hashed"),
@@ -190,8 +192,11 @@ class Demo:
                 listing=listing,
                 changes=list_folder(place.drop).changes_since(before),
                 comparison=comparison,
+                unreadable=objects.unreadable,
                 disturbed=disturbed_on_disk(
-                    place.objects / BUCKET, objects, self._counting("objects looked at on disk")
+                    place.objects / BUCKET,
+                    objects.digests,
+                    self._counting("objects looked at on disk"),
                 ),
                 journey=journey,
                 exit_code=exit_code,
@@ -361,6 +366,7 @@ def _problems(outcome: Outcome, *, made: bool) -> list[str]:
     named = (
         ("not in the bucket", comparison.missing),
         ("in the bucket with other bytes", comparison.different),
+        ("listed by the server, which did not give it", _refused(outcome.unreadable)),
         ("in the bucket, but nobody dropped it", comparison.extra),
         ("not the same on disk as through S3", sorted(outcome.disturbed)),
         ("still running", outcome.left),
@@ -413,6 +419,10 @@ def _listed(names: Sequence[str], most: int) -> str:
     more = len(names) - most
     shown = ", ".join(printable(name) for name in names[:most])
     return shown + (f" and {more:,} more" if more > 0 else "")
+
+
+def _refused(unreadable: Mapping[str, str]) -> list[str]:
+    return [f"{key} ({words})" for key, words in sorted(unreadable.items())]
 
 
 def _shown(name: Path | str | bytes) -> str:

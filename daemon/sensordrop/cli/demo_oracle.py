@@ -81,6 +81,16 @@ class Listing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Objects:
+    """What the bucket gave, by key."""
+
+    digests: Mapping[str, bytes]
+    """The SHA-256 of each object that is there."""
+    unreadable: Mapping[str, str]
+    """Objects that the server knows and did not give, each with what it answered."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """How the bucket stands against the folder. Names are paths as text, or keys for `extra`."""
 
@@ -161,7 +171,12 @@ class Bucket:
             "s3",
             endpoint_url=server.endpoint_url,
             config=Config(
-                proxies={}, max_pool_connections=READERS, s3={"addressing_style": "path"}
+                proxies={},
+                max_pool_connections=READERS,
+                # The bytes are hashed here. botocore 1.44 fails with an AttributeError where it is
+                # to check those of a refusal (5xx) that names a checksum, as rclone's do.
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path"},
             ),
         )
 
@@ -171,26 +186,27 @@ class Bucket:
         keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
         return [key for key in keys if not key.startswith(OWN_PREFIX)]
 
-    def digest(self, key: str) -> bytes | None:
-        """Read an object and give the SHA-256 of its bytes, or None if there is no such object."""
+    def digest(self, key: str) -> bytes | str | None:
+        """Read an object and give the SHA-256 of its bytes, or None if there is no such object.
+
+        Gives the server's words where it answered something else than the object: rclone lists for
+        some seconds what is gone from its disk, and answers 500 to who asks for it.
+        """
         from botocore.exceptions import ClientError
 
         try:
             body: Any = self._client.get_object(Bucket=self._name, Key=key)["Body"]
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            return None if status == HTTPStatus.NOT_FOUND else str(error)
         with body:
             return _digest(body)
 
 
-def digests_of_bucket(
-    server: LocalS3, name: str, wanted: Iterable[str], tick: Tick
-) -> dict[str, bytes]:
+def read_bucket(server: LocalS3, name: str, wanted: Iterable[str], tick: Tick) -> Objects:
     """Read through S3 the objects under the wanted keys, and all others that are listed.
 
-    Gives the SHA-256 of each that is there. Raises OracleError.
+    Raises OracleError.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -202,7 +218,10 @@ def digests_of_bucket(
         found = _digests(sorted(keys), bucket.digest, tick)
     except (BotoCoreError, ClientError) as error:
         raise OracleError(f"bucket {name} can't be read: {error}") from error
-    return {key: digest for key, digest in found.items() if digest is not None}
+    return Objects(
+        digests={key: digest for key, digest in found.items() if isinstance(digest, bytes)},
+        unreadable={key: words for key, words in found.items() if isinstance(words, str)},
+    )
 
 
 def folded(key: str) -> str:
