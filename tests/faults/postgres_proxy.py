@@ -71,6 +71,12 @@ class PostgresProxy:
         """Let everything through again, also what was held back."""
         self._way_is_free.set()
 
+    def lose_answers(self) -> None:
+        """Drop whatever the server says on the connections that are open now; they stay open."""
+        with self._lock:
+            for each in self._open:
+                each.mute = True
+
     def cut(self) -> None:
         """Break all connections."""
         with self._lock:
@@ -128,6 +134,7 @@ class _Passage:
         self._near, self._far = near, far
         self._left: int | None = None
         """So much of what the server says next still passes; None: all of it."""
+        self.mute = False
 
     def start(self) -> None:
         for work in (self._ask, self._answer):
@@ -179,6 +186,8 @@ class _Passage:
     def _answer(self) -> None:
         while said := self._far.recv(self._proxy.answer_bytes):
             self._proxy.wait_for_way()
+            if self.mute:
+                continue
             if self._proxy.delay_seconds:
                 time.sleep(self._proxy.delay_seconds)
             if self._left is not None:

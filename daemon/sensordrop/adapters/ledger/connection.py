@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -14,6 +12,7 @@ from psycopg2 import errorcodes
 from psycopg2.extensions import connection as Connection  # noqa: N812 — it is a class
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 
+from sensordrop.adapters.ledger.silence import Running, SilenceWatch, break_off
 from sensordrop.core.failure import LedgerUnavailableError
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -51,8 +50,10 @@ class Connections:
         *,
         revive: Callable[[], None] | None = None,
         application_name: str = "sensordrop",
+        silence: SilenceWatch | None = None,
     ) -> None:
         self._dsn = dsn
+        self._silence = silence or SilenceWatch(dsn)
         self._revive = revive
         self._application_name = application_name
         self._local = threading.local()
@@ -63,24 +64,32 @@ class Connections:
     def transaction(self) -> Iterator[Cursor]:
         """Run a block in one transaction and commit it.
 
-        Raises LedgerUnavailableError where the database could not be reached, gave up, or ended
-        the transaction for its own reasons; whether the commit happened may then be unknown, so
-        what is repeated must be safe to repeat.
+        Raises LedgerUnavailableError where the database could not be reached, gave up, fell
+        silent, or ended the transaction for its own reasons; whether the commit happened may then
+        be unknown, so what is repeated must be safe to repeat.
         """
         connection = self._connection()
-        try:
+        running = Running(connection=connection)
+        with self._judged(running), self._silence.over(running):
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
+
+    @contextmanager
+    def _judged(self, running: Running) -> Iterator[None]:
+        """Throw the connection away where anything goes wrong, and say what did."""
+        connection = running.connection
+        try:
+            yield
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self._discard(connection)
-            raise _unavailable(error) from error
+            raise _unavailable(running.broken_off or error) from error
         except psycopg2.Error as error:
             self._discard(connection)
             # A connection that broke in the middle gives the plain class, without any code.
             broken = type(error) is psycopg2.DatabaseError and error.pgcode is None
             if broken or error.pgcode in _UNAVAILABLE_STATES:
-                raise _unavailable(error) from error
+                raise _unavailable(running.broken_off or error) from error
             raise
         except BaseException:
             # Whatever broke the block off (an interrupted COPY included), nothing of it stays.
@@ -91,8 +100,9 @@ class Connections:
         """Close every thread's connection. May be repeated."""
         with self._lock:
             connections, self._open = self._open, set()
+        self._silence.close()
         for connection in connections:
-            _break_off(connection)
+            break_off(connection)
             connection.close()
 
     def close_own(self) -> None:
@@ -131,7 +141,8 @@ class Connections:
                 options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
                 " -c idle_in_transaction_session_timeout="
                 f"{IDLE_TRANSACTION_TIMEOUT_MILLISECONDS}"
-                " -c timezone=UTC -c jit=off",
+                # DateStyle as psycopg2 wants it: else it would ask for it, and wait unwatched.
+                " -c timezone=UTC -c jit=off -c datestyle=ISO",
             )
         except psycopg2.OperationalError as error:
             raise _unavailable(error) from error
@@ -142,15 +153,6 @@ class Connections:
         with self._lock:
             self._open.discard(connection)
         connection.close()
-
-
-def _break_off(connection: Connection) -> None:
-    """Wake a thread that waits for the server here: closing would wait with it."""
-    with (
-        suppress(psycopg2.InterfaceError, OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as wire,
-    ):
-        wire.shutdown(socket.SHUT_RDWR)
 
 
 def _unavailable(error: Any) -> LedgerUnavailableError:

@@ -2458,3 +2458,10 @@ GROUP BY d.id;
 -- Ends a lease without an attempt: the program stops.
 UPDATE outbox SET lease_number = lease_number + 1, leased_by = NULL, leased_until = NULL
 WHERE id = %(letter_id)s AND lease_number = %(lease_number)s;
+
+-- name: what_backends_do
+-- Tells what the server's processes of this role are at work on, and since when: whoever waits for an
+-- answer learns whether there is one to wait for. Of other roles' processes it is not said.
+SELECT pid, state = 'active', state_change, coalesce(wait_event_type || '/' || wait_event, '')
+FROM pg_stat_activity
+WHERE state IS NOT NULL AND pid <> pg_backend_pid();
