@@ -66,7 +66,9 @@ def test_metrics_tell_what_happened(watched):
     station.wait_for_session_end()
 
     def told() -> bool:
-        return samples(address)["sensordrop_delivery_files"][("card", "uploaded")] == 3
+        found = samples(address)
+        watching = found["sensordrop_delivery_state"][("card", "watching")] == 1
+        return watching and found["sensordrop_delivery_files"][("card", "uploaded")] == 3
 
     station.wait_for(told, what="the ledger's counts to be read")
     found = samples(address)

@@ -105,7 +105,7 @@ def test_a_missing_folder_is_offline_until_it_appears(station):
     station.wait_for_states(dict.fromkeys(digests, "uploaded"))
     station.wait_for_session_end()
     assert station.bucket.digests() == under(digests)
-    assert station.published()["state"] == "watching"
+    station.wait_for_published("watching")
 
 
 def test_a_folder_that_goes_away_in_the_middle_takes_no_file_with_it(station):

@@ -116,7 +116,7 @@ class Watched:
 
 def a_delivery() -> SimpleNamespace:
     return SimpleNamespace(
-        name="card", delivery_id=7, state=None, reason=None, swept=True, watched=True, settling=0,
+        name="card", delivery_id=7, state=None, reason=None, watched=True, settling=0,
         tally=DeliveryTally(),
         settings=SimpleNamespace(
             client="c", project="p", cycle="C1", enabled=True, sweep_interval_seconds=900.0,

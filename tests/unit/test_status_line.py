@@ -22,7 +22,7 @@ NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp()
 def delivery(name: str = "card", **changes: object) -> DeliveryVitals:
     chosen: dict[str, object] = {
         "name": name, "client": "c", "project": "p", "cycle": "C1", "enabled": True,
-        "state": DeliveryState.WATCHING, "reason": None, "swept": True, "watched": True,
+        "state": DeliveryState.WATCHING, "reason": None, "watched": True,
         "settling": 0, "running": 0, "open_breakers": frozenset(),
         "limit_bytes_per_second": None, "sweep_interval_seconds": 900.0, "deadline_seconds": None,
         "remaining_seconds": None,

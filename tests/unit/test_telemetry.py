@@ -39,7 +39,6 @@ def delivery(**changes) -> DeliveryVitals:
         "enabled": True,
         "state": DeliveryState.WATCHING,
         "reason": None,
-        "swept": True,
         "watched": True,
         "settling": 2,
         "running": 3,
@@ -271,12 +270,12 @@ READY = delivery(open_breakers=frozenset())
     ("changes", "told"),
     [
         ({}, []),
-        ({"state": DeliveryState.SWEEPING, "swept": False}, []),
+        ({"state": DeliveryState.SWEEPING}, []),
         ({"state": DeliveryState.PAUSED, "reason": "paused by bob"}, []),
-        ({"state": DeliveryState.DISABLED, "enabled": False, "swept": False}, []),
+        ({"state": DeliveryState.DISABLED, "enabled": False}, []),
         ({"state": DeliveryState.OFFLINE, "reason": "no disk"}, ["card: offline: no disk"]),
         ({"state": DeliveryState.BLOCKED, "reason": "no network"}, ["card: blocked: no network"]),
-        ({"state": None, "swept": False}, ["card: its folder was not swept yet"]),
+        ({"state": None}, ["card: its folder was not looked at yet"]),
     ],
 )
 def test_what_is_not_ready_is_named(changes, told):

@@ -61,7 +61,9 @@ def status_told(delivery: DeliveryCounts, limits: Limits = NO_LIMITS) -> Told:
         "pending": waiting - uploading,
         "uploading": uploading,
     }
-    state, reason = delivery.state or "offline", delivery.reason
+    # A living daemon that has not said anything of it yet is about to sweep it.
+    unsaid = "sweeping" if delivery.daemon_alive else "offline"
+    state, reason = delivery.state or unsaid, delivery.reason
     if not delivery.enabled:
         state, reason = "disabled", "not in the configuration, or enabled is false there"
     elif not delivery.daemon_alive:

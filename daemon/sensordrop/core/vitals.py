@@ -89,7 +89,6 @@ class DeliveryVitals:
     state: DeliveryState | None
     """None: nobody has looked at it yet."""
     reason: str | None
-    swept: bool
     watched: bool | None
     settling: int
     running: int
@@ -134,7 +133,8 @@ def unready(vitals: StationVitals) -> list[str]:
     """Say, a line each, what keeps the daemon from doing its work; nothing: it is ready.
 
     A delivery that was switched off, or paused by hand, is as it was wanted. A breaker that is
-    open, a folder that is missing, and a folder that nobody has listed yet are not.
+    open, a folder that is missing, and a folder that nobody has looked at yet are not. One that
+    is being swept for the first time is at work, however long that takes.
     """
     problems = []
     if not vitals.database_up:
@@ -144,6 +144,6 @@ def unready(vitals: StationVitals) -> list[str]:
             continue
         if delivery.state in (DeliveryState.OFFLINE, DeliveryState.BLOCKED):
             problems.append(f"{delivery.name}: {delivery.state.value}: {delivery.reason}")
-        elif not delivery.swept and delivery.state is not DeliveryState.SWEEPING:
-            problems.append(f"{delivery.name}: its folder was not swept yet")
+        elif delivery.state is None:
+            problems.append(f"{delivery.name}: its folder was not looked at yet")
     return problems

@@ -180,7 +180,6 @@ class Observer:
             enabled=settings.enabled,
             state=delivery.state,
             reason=delivery.reason,
-            swept=delivery.swept,
             watched=delivery.watched,
             settling=delivery.settling,
             running=self._uploads.running(delivery.delivery_id),

@@ -757,7 +757,8 @@ def _state(folder: _Folder) -> tuple[DeliveryState, str | None]:
     if delivery.blocked_reason is not None:
         return DeliveryState.BLOCKED, delivery.blocked_reason
     reason = _trouble(folder)
-    if delivery.sweeping:
+    if delivery.sweeping or not delivery.swept:
+        # Before its first sweep has ended nobody knows what the folder has: that is not "watched".
         return DeliveryState.SWEEPING, reason
     return DeliveryState.WATCHING, reason
 

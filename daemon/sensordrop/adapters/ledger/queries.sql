@@ -242,6 +242,12 @@ ON CONFLICT (delivery_id) DO UPDATE
 SET state = excluded.state, reason = excluded.reason, settling = excluded.settling,
     updated_at = now();
 
+-- name: await_first_sweep
+-- Says of deliveries that a daemon has just begun to look after that they are being swept: what the
+-- one before it said of their folders holds no longer.
+UPDATE delivery_status SET state = 'sweeping', reason = NULL, settling = 0, updated_at = now()
+WHERE delivery_id = ANY(%(delivery_ids)s) AND state = 'watching';
+
 -- name: publish_breakers
 -- Says which breakers of a program opened, or were probed.
 INSERT INTO breakers AS b
@@ -2224,7 +2230,19 @@ LIMIT %(most)s;
 
 -- name: hold_run
 -- Takes hold of a folder for a run by hand, until its connection ends; false: another run has it.
-SELECT pg_try_advisory_lock(hashtext('sensordrop.batch'), hashtext(%(folder)s));
+-- Where a connection of this run has it already nothing is taken. Which connections those are is told
+-- by their numbers and the server's start: another start gives the same numbers to others.
+SELECT CASE WHEN EXISTS (
+           SELECT 1 FROM pg_locks AS l
+           JOIN unnest(%(pids)s::int[], %(server_starts)s::timestamptz[]) AS ours(pid, server_start)
+             ON ours.pid = l.pid AND ours.server_start = pg_postmaster_start_time()
+           WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND l.classid = (hashtext('sensordrop.batch')::bigint & 4294967295)::oid
+             AND l.objid = (hashtext(%(folder)s)::bigint & 4294967295)::oid)
+       THEN true
+       ELSE pg_try_advisory_lock(hashtext('sensordrop.batch'), hashtext(%(folder)s)) END,
+       pg_backend_pid(), pg_postmaster_start_time();
 
 -- name: looked_after_by
 -- Tells whether a living daemon looks after a delivery.

@@ -75,10 +75,9 @@ class Registry:
                 {"daemon_id": daemon_id, "delivery_ids": list(deliveries.values())},
             )
             if origin == "daemon":
-                cursor.execute(
-                    query("disable_missing_deliveries"),
-                    {"station_id": station_id, "delivery_ids": list(deliveries.values())},
-                )
+                ours = {"station_id": station_id, "delivery_ids": list(deliveries.values())}
+                cursor.execute(query("disable_missing_deliveries"), ours)
+                cursor.execute(query("await_first_sweep"), ours)
             _remember(cursor, station_id, None, daemon_configuration)
         return Registration(
             daemon_id=daemon_id, delivery_ids=deliveries, claims_taken_back=taken_back
