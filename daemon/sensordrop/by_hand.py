@@ -24,6 +24,7 @@ from sensordrop.core.batch import (
     Figures,
     RunEnd,
     Target,
+    another_run,
     delivery_name,
     same_delivery,
 )
@@ -191,11 +192,7 @@ class HandRun:
             return self._hand_over(ledger, known, station)
         folder = f"{station}\n{os.path.realpath(target.local_directory)}"
         if not ledger.hold_run(folder):
-            words = (
-                f"another run is at work on {target.local_directory}: let it end, or stop it; "
-                "sensordrop sessions shows how far it is"
-            )
-            return HandResult(ended=Ended(how=RunEnd.BLOCKED, words=words))
+            return HandResult(ended=another_run(target.local_directory))
         digest = hashlib.sha256(repr(target).encode()).hexdigest()
         name = self._config.name
         if known is not None or not self._named:
@@ -220,7 +217,11 @@ class HandRun:
 
         def companion(deliveries: Sequence[Delivery], clock: Clock) -> Service:
             made = BatchRun(
-                ledger=ledger, clock=clock, delivery=deliveries[0], session_id=session_id
+                ledger=ledger,
+                clock=clock,
+                delivery=deliveries[0],
+                session_id=session_id,
+                folder=folder,
             )
             run.append(made)
             return Service(name="run", run=made.run, wake=made.wake)

@@ -505,6 +505,8 @@ class Daemon:
     def end(self) -> None:
         """Write down that this program has ended, after `run` or instead of it."""
         assert self._registration is not None, "register first"
+        # This thread's connection was not used while the services ran: it may have been lost since.
+        self._ledger.close_own()
         try:
             self._ledger.fold_counters()
             self._ledger.end(self._registration.daemon_id)

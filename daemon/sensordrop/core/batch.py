@@ -69,6 +69,15 @@ class Ended:
     words: str = ""
 
 
+def another_run(folder: str) -> Ended:
+    """Say that somebody else works on the folder by hand."""
+    words = (
+        f"another run is at work on {folder}: let it end, or stop it; sensordrop sessions shows "
+        "how far it is"
+    )
+    return Ended(how=RunEnd.BLOCKED, words=words)
+
+
 def why_ended(view: RunView) -> Ended | None:
     """Say whether a run is over; None: it goes on."""
     if view.session_ended:

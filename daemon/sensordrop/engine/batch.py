@@ -17,6 +17,7 @@ from sensordrop.core.batch import (
     RunEnd,
     RunView,
     Speedometer,
+    another_run,
     why_ended,
 )
 from sensordrop.core.failure import LedgerUnavailableError
@@ -29,6 +30,8 @@ from sensordrop.ports.telling import SessionLine
 
 LOOK_SECONDS = 0.5
 """How often it is looked how far the run is: one small question to the ledger."""
+HOLD_SECONDS = 5.0
+"""How often it is seen to that no other run can take the folder."""
 
 _log = structlog.get_logger()
 
@@ -37,12 +40,21 @@ class BatchRun:
     """A service: `run` returns when `stop` is set. `is_set` is true once the run is over."""
 
     def __init__(
-        self, *, ledger: BatchLedger, clock: Clock, delivery: Delivery, session_id: int
+        self,
+        *,
+        ledger: BatchLedger,
+        clock: Clock,
+        delivery: Delivery,
+        session_id: int,
+        folder: str,
     ) -> None:
+        """`folder`: what the run has taken hold of (`BatchLedger.hold_run`)."""
         self._ledger = ledger
         self._clock = clock
         self._delivery = delivery
         self._session_id = session_id
+        self._folder = folder
+        self._held_at = clock.monotonic()
         self._bell = Bell()
         self._over = threading.Event()
         self._patience = LedgerPatience("run", clock)
@@ -79,6 +91,8 @@ class BatchRun:
         self._ledger.close_own()
 
     def _look(self) -> Ended | None:
+        if not self._still_held():
+            return another_run(self._delivery.settings.root)
         lines = self._ledger.list_sessions([], session_id=self._session_id, most=1)
         line = lines[0] if lines else None
         if line is not None:
@@ -88,6 +102,14 @@ class BatchRun:
         ended = line is None or line.state == "ended"
         untold = self._untold_seconds() if ended else None
         return why_ended(replace(self._view(left, session_ended=ended), untold_seconds=untold))
+
+    def _still_held(self) -> bool:
+        """Tell whether the folder is this run's: it may have been lost with a connection."""
+        now = self._clock.monotonic()
+        if self._away_since is None and now - self._held_at < HOLD_SECONDS:
+            return True
+        self._held_at = now
+        return self._ledger.hold_run(self._folder)
 
     def _untold_seconds(self) -> float | None:
         letters = self._ledger.letters_of(self._session_id)

@@ -59,9 +59,10 @@ class BatchLedger(Ledger, StoryLedger, Protocol):
     """The ledger as a run by hand uses it; the contract of `Ledger` holds."""
 
     def hold_run(self, folder: str) -> bool:
-        """Take hold of a folder for the calling thread's connection, as long as that lives.
+        """Take hold of a folder for this run, as long as the connection lives that took it.
 
-        False: another run has it. Does not wait. May be repeated by whoever holds it.
+        False: another run has it. Does not wait. To be repeated, by any thread of the run: a hold
+        that was lost with its connection is taken again then.
         """
         ...
 

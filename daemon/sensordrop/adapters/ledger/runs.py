@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sensordrop.adapters.ledger.connection import Connections
@@ -21,6 +22,8 @@ from sensordrop.ports.telling import SessionTrouble
 
 MOST_CLASSES = 50
 """Kinds of errors that are told: there are hardly more."""
+MOST_HOLDERS = 16
+"""Connections that are remembered: two threads ask, and each begins one anew when it is lost."""
 NO_DELIVERY = -1
 """Nothing is on the books of a delivery that the ledger does not know yet."""
 
@@ -31,10 +34,27 @@ class Runs:
     def __init__(self, connections: Connections, *, origin: str, started_by: str) -> None:
         self._connections = connections
         self._opener = {"origin": origin, "started_by": started_by}
+        self._holders: tuple[tuple[int, datetime], ...] = ()
+        """Connections of this run that may have hold of its folder: number, and server's start."""
 
     def hold_run(self, folder: str) -> bool:
         """Take hold of a folder; see `ports.BatchLedger.hold_run`."""
-        return bool(self._value("hold_run", folder=storable(folder)))
+        with self._connections.transaction() as cursor:
+            cursor.execute(
+                query("hold_run"),
+                {
+                    "folder": storable(folder),
+                    "pids": [pid for pid, _ in self._holders],
+                    "server_starts": [start for _, start in self._holders],
+                },
+            )
+            row = cursor.fetchone()
+            assert row is not None
+            held, pid, server_start = row
+        if held and (pid, server_start) not in self._holders:
+            # Tuples, exchanged as a whole: several threads ask.
+            self._holders = (*self._holders, (pid, server_start))[-MOST_HOLDERS:]
+        return bool(held)
 
     def looked_after(self, delivery_id: int) -> bool:
         """Tell whether a living daemon has this delivery; see `ports.BatchLedger`."""
