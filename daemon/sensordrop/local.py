@@ -44,6 +44,11 @@ class LocalFolder:
         """Where it is kept which folder is watched: the verbs are told only of this one."""
         return self.path / WATCHED
 
+    @property
+    def ever_ran(self) -> bool:
+        """Whether `sensordropd --local` was ever started here."""
+        return self._remembered.exists()
+
     def as_it_ran(self) -> LocalFolder:
         """Give the folder with what `sensordropd --local` watched here last."""
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from sensordrop.cli.place import place_options
+from sensordrop.cli.place import ledger_options
 from sensordrop.core.check import Check, CheckOutcome
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
@@ -32,7 +32,7 @@ class Section:
 
 
 @click.command()
-@place_options
+@ledger_options
 @click.option("--delivery", metavar="NAME", help="Look at this delivery alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.cli.place import find_place, ledger_at, ledger_options
 
 
 @click.command()
-@place_options
+@ledger_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: Path | None, local: Path | None, database: str | None, as_json: bool) -> None:
     """Make the ledger's tables, or bring them up to this version.

@@ -35,7 +35,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 DATABASE_VARIABLE = "SENSORDROP_DATABASE_URL"
 SOCKET = "sensordrop.socket"
-"""Under which name click keeps what --socket says: every verb takes it, few need to look."""
+"""Under which name click keeps what --socket says, for those verbs that ask the daemon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,12 @@ class Place:
 
 
 def place_options(function: Function) -> Function:
-    """Add the options that say which ledger is meant."""
+    """Add the options of a verb that the daemon does, or the ledger where none runs."""
+    return _SOCKET_OPTION(ledger_options(function))
+
+
+def ledger_options(function: Function) -> Function:
+    """Add the options that say which ledger is meant; of a verb that asks no daemon."""
     for option in (
         click.option(
             "--config",
@@ -83,13 +88,6 @@ def place_options(function: Function) -> Function:
             help="The folder that sensordropd --local was given.",
         ),
         click.option("--database", metavar="URL", help="The ledger: a postgresql:// URL."),
-        click.option(
-            "--socket",
-            type=click.Path(path_type=Path, readable=False),
-            help="The daemon's control socket. Default: the configuration's.",
-            expose_value=False,
-            callback=_remember_socket,
-        ),
     ):
         function = option(function)
     return function
@@ -97,6 +95,15 @@ def place_options(function: Function) -> Function:
 
 def _remember_socket(context: click.Context, _option: click.Parameter, value: Path | None) -> None:
     context.meta[SOCKET] = value
+
+
+_SOCKET_OPTION = click.option(
+    "--socket",
+    type=click.Path(path_type=Path, readable=False),
+    help="The daemon's control socket. Default: the configuration's.",
+    expose_value=False,
+    callback=_remember_socket,
+)
 
 
 def find_place(
@@ -277,12 +284,7 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
     Only with `make` is an embedded one made where there is none.
     """
     if not place.ledger_known:
-        click.echo(
-            "which ledger is meant can't be read of that configuration, and no daemon answers at "
-            f"{place.socket}: mend it, or name the ledger with --database URL or --local FOLDER, "
-            "or a daemon's socket with --socket",
-            err=True,
-        )
+        click.echo(_unknown_ledger(place), err=True)
         sys.exit(Exit.USAGE)
     embedded = place.config.database == "embedded"
     if embedded and not make and not (place.directory / "data").exists():
@@ -308,3 +310,14 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
     except (EmbeddedServerError, LedgerRefusedError) as error:
         click.echo(str(error), err=True)
         sys.exit(Exit.NO_LEDGER)
+
+
+def _unknown_ledger(place: Place) -> str:
+    context = click.get_current_context(silent=True)
+    asks_daemon = context is not None and SOCKET in context.meta
+    answers = f", and no daemon answers at {place.socket}" if asks_daemon else ""
+    more = ", or a daemon's socket with --socket" if asks_daemon else ""
+    return (
+        f"which ledger is meant can't be read of that configuration{answers}: mend it, or name the "
+        f"ledger with --database URL or --local FOLDER{more}"
+    )

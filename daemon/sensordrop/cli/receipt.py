@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sensordrop.cli.asking import counted
-from sensordrop.cli.place import find_place, place_options
+from sensordrop.cli.place import find_place, ledger_options
 from sensordrop.core.receipt import FileClass
 from sensordrop.core.terminal import printable
 from sensordrop.core.verification import Verdict
@@ -28,7 +28,7 @@ SHOWN = 50
 
 
 @click.group(invoke_without_command=True)
-@place_options
+@ledger_options
 @click.option("--delivery", metavar="NAME", help="The receipt of this delivery alone.")
 @click.option("--sensor", metavar="SERIAL", help="The receipt of this sensor's files.")
 @click.option(
@@ -97,7 +97,7 @@ def command(
 
 
 @command.command("verify")
-@place_options
+@ledger_options
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--public-key", metavar="KEY",
@@ -155,7 +155,7 @@ def verify_command(
 
 
 @command.command("key")
-@place_options
+@ledger_options
 @click.pass_obj
 def key_command(place: dict[str, Any], /, **own: Any) -> None:
     """Print this station's public key, for those who verify its receipts elsewhere."""

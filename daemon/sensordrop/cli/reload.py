@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn
 
 import click
@@ -17,6 +18,7 @@ from sensordrop.adapters.state import RELOAD_FILE
 from sensordrop.config import default_path, state_directory_of
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
+from sensordrop.local import local_folder
 
 POLL_SECONDS = 0.1
 WAIT_SECONDS = 60.0
@@ -38,8 +40,15 @@ PROGRAM = b"sensordropd"
     type=click.Path(path_type=Path, file_okay=False),
     help="The daemon's state directory. Default: the configuration's.",
 )
+@click.option(
+    "--local",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Refused: `sensordropd --local` has no configuration that could be read again.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(config: Path | None, state_directory: Path | None, as_json: bool) -> None:
+def command(
+    config: Path | None, state_directory: Path | None, local: Path | None, as_json: bool
+) -> None:
     """Have the daemon read its configuration again.
 
     Deliveries come, go and change while uploads run. One with a mistake changes nothing: every
@@ -49,6 +58,7 @@ def command(config: Path | None, state_directory: Path | None, as_json: bool) ->
     """
     path = config or default_path(os.environ)
     state = state_directory or _given_by_systemd() or state_directory_of(path, os.environ)
+    _refuse_local(local, state)
     asked = _ask(state)
     answer = _answer(state, asked)
     if as_json:
@@ -70,6 +80,16 @@ class _Asked:
 
     pid: int
     at: float
+
+
+def _refuse_local(local: Path | None, state: Path) -> None:
+    """End the program where a daemon with --local is meant: what reloads others would stop it."""
+    folder = local_folder(local or state.parent)
+    if local is not None or (folder.state == state.absolute() and folder.ever_ran):
+        raise click.UsageError(
+            f"sensordropd --local {quote(str(folder.path))} has no configuration to read again: "
+            "stop it and start it anew with what it is to do"
+        )
 
 
 def _given_by_systemd() -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from sensordrop.cli.place import Place, find_place, ledger_at, place_options
+from sensordrop.cli.place import Place, find_place, ledger_at, ledger_options
 from sensordrop.core.season import (
     CycleSensors,
     Season,
@@ -34,7 +34,7 @@ PAGE_MODE = 0o666
 
 
 @click.command()
-@place_options
+@ledger_options
 @click.option("--client", "clients", multiple=True, metavar="NAME", help="This client alone.")
 @click.option("--project", "projects", multiple=True, metavar="NAME", help="This project alone.")
 @click.option("--cycle", "cycles", multiple=True, metavar="NAME", help="This cycle alone.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sensordrop.cli.asking import counted
-from sensordrop.cli.place import place_options
+from sensordrop.cli.place import ledger_options
 from sensordrop.core.terminal import printable
 from sensordrop.core.verification import DeliveryReport, Verdict, verdict
 from sensordrop.exits import Exit
@@ -37,7 +37,7 @@ def _share(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
 
 
 @click.command()
-@place_options
+@ledger_options
 @click.option("--delivery", metavar="NAME", help="Verify this delivery alone.")
 @click.option(
     "--session-id", "--session", "session_id", type=int, metavar="N",

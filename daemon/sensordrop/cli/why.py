@@ -22,7 +22,7 @@ from sensordrop.cli.asking import (
     not_found,
     size_words,
 )
-from sensordrop.cli.place import find_place, ledger_at, place_options
+from sensordrop.cli.place import find_place, ledger_at, ledger_options
 from sensordrop.core.guard import is_held
 from sensordrop.core.story import (
     Blocker,
@@ -41,7 +41,7 @@ DOCS = "docs/failures.md"
 
 
 @click.command()
-@place_options
+@ledger_options
 @click.argument("path")
 @click.option("--delivery", metavar="NAME", help="Which delivery's file it is, if several have it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
