@@ -72,16 +72,19 @@ def test_what_fails_is_told_and_the_next_run_tries_it_again(hand, moto):
             return None
         return Reply(status=400, body=error_xml("InvalidRequest", "not today"))
 
+    url = hand.environment.pop("SENSORDROP_DATABASE_URL")
+    again_there = f"--config highlands.json --database '{url}'"
     with GoBetween(moto.endpoint_url, refuse) as between:
         hand.write(endpoint_url=between.endpoint_url, retry_delay_seconds=0.1)
-        told = events(hand.upload("--json"))
+        told = events(hand.upload("--json", "--database", url))
+        hand.environment["SENSORDROP_DATABASE_URL"] = url
         last = told[-1]
         assert (last["event"], last["how"], last["well"]) == ("run_ended", "done", False)
         assert (last["uploaded"], last["failed"], last["remaining"]) == (4, 1, 0)
         ((failure),) = last["failures"]
         assert (failure["error_class"], failure["files"]) == ("rejected", 1)
         session = last["session"]
-        assert last["retry"] == f"sensordrop retry --session-id {session} --config highlands.json"
+        assert last["retry"] == f"sensordrop retry --session-id {session} {again_there}"
         (bad,) = [each for each in told if each["event"] == "file_quarantined"]
         assert "not today" in bad["problem"]
         assert [each for each in told if each["event"] == "file_failed"], "it was tried again"
@@ -128,6 +131,43 @@ def test_one_run_of_a_folder_at_a_time_and_ctrl_c_stops_it_in_order(hand, moto):
     assert hand.bucket.digests() == stored
 
 
+def test_a_folder_stays_taken_when_the_database_loses_its_connections(hand, moto):
+    stored = hand.record(4)
+    taken = (
+        "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+        " WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 2"
+        " AND l.classid = (hashtext('sensordrop.batch')::bigint & 4294967295)::oid"
+    )
+    with GoBetween(moto.endpoint_url) as between:
+        between.gate.clear()
+        hand.write(endpoint_url=between.endpoint_url)
+        first = hand.start()
+        try:
+            wait_until(lambda: between.waiting, what="uploads that wait at the gate")
+            (before,) = hand.ledger.rows(taken)
+            hand.ledger.rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            wait_until(
+                lambda: [row for row in hand.ledger.rows(taken) if row != before],
+                what="the first run to take its folder again",
+            )
+            second = hand.upload()
+            assert second.returncode == 1, second.stdout + second.stderr
+            assert f"another run is at work on {hand.card}" in second.stdout
+            between.gate.set()
+            told, _ = first.communicate(timeout=WAIT_SECONDS)
+        finally:
+            between.gate.set()
+            first.kill()
+            first.wait()
+    assert first.returncode == 0, told
+    assert "4 files: 4 uploaded" in told
+    assert [d["ended_at"] for d in hand.ledger.rows("SELECT ended_at FROM daemons")] != [None]
+    assert hand.bucket.digests() == stored
+
+
 def test_mistakes_are_told_before_anything_is_done(hand):
     hand.write(max_worker=15, use_find="perhaps")
     wrong = hand.upload()
@@ -135,6 +175,14 @@ def test_mistakes_are_told_before_anything_is_done(hand):
     assert "max_worker" in wrong.stderr
     assert "max_workers" in wrong.stderr, "it says what may have been meant"
     assert "use_find" in wrong.stderr
+    nothing = hand.run()
+    assert nothing.returncode == 2
+    assert "sensordrop upload --config FILE" in nothing.stderr
+    assert "sensordrop upload --local-directory FOLDER --bucket-name BUCKET" in nothing.stderr
+    little = hand.run("--local-directory", "card")
+    assert little.returncode == 2
+    assert "bucket_name: is missing" in little.stderr
+    assert "sensordrop upload --config FILE" in little.stderr
     hand.write()
     gone = hand.upload("--local-directory", "nowhere")
     assert gone.returncode == 1

@@ -1,8 +1,10 @@
 """Each key's values: what is accepted, what it becomes, what is refused with which words."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -304,3 +306,50 @@ def test_the_audits_share_is_a_percentage(written, becomes):
 def test_a_share_without_its_sign_is_not_guessed_at(written):
     with pytest.raises(ValidationError):
         DaemonConfig(audit_share_per_day=written)
+
+
+SHOWABLE = {
+    "station": st.sampled_from(["hut", "field 2", None]),
+    "database": st.sampled_from(["embedded", "postgresql://db.example.org/sensordrop"]),
+    "state_directory": st.sampled_from(["/var/lib/sensordrop", "/srv/a b"]),
+    "control_socket": st.sampled_from([None, "/run/x.sock"]),
+    "control_mode": st.sampled_from(["0600", "0660", "0666"]),
+    "metrics_listen": st.sampled_from(["off", False, None, "0.0.0.0:9464", "[::1]:80"]),
+    "log_level": st.sampled_from(["debug", "error"]),
+    "bandwidth": st.sampled_from([None, "off", "20:00-06:00 full, else 10 MiB/s"]),
+    "audit_share_per_day": st.sampled_from(["0", "0.5%", "100%"]),
+    "client": st.sampled_from(["acme", "yes", "7", "a: b # c"]),
+    "cycle": st.sampled_from(["", "2025", "null"]),
+    "s3_prefix": st.sampled_from(["", "C2", "a b/ü"]),
+    "include": st.sampled_from([None, "*.wav", ["DCIM/**", "a,b"]]),
+    "extensions": st.sampled_from([None, "wav, flac", [".WAV"]]),
+    "use_find": st.sampled_from(["yes", "no", True, False]),
+    "enabled": st.booleans(),
+    "quiet_seconds": st.sampled_from([0.1, 10, "2.5"]),
+    "times_to_retry": st.sampled_from([0, "5"]),
+    "multipart_threshold_bytes": st.sampled_from(["8 MiB", 5 * MIB]),
+    "session_deadline_seconds": st.sampled_from([None, 60, "172800"]),
+    "aws_profile": st.sampled_from(["", None, "field"]),
+    "endpoint_url": st.sampled_from([None, "http://127.0.0.1:9000/"]),
+    "tags": st.sampled_from([{}, {"project": "north", "n": 1}]),
+    "endpoint": st.sampled_from([None, "https://example.org/x", {"url": "https://example.org/y", "timeout_seconds": 5}]),
+    "after_verified": st.sampled_from(["keep", "delete", "move:/data/done"]),
+}  # fmt: skip
+"""Values without secrets, as people write them; those of the other keys are their defaults."""
+
+
+@pytest.mark.parametrize("model", [DaemonConfig, DeliveryConfig])
+@given(data=st.data())
+def test_what_config_show_prints_is_read_again_as_the_same(model, data):
+    keys = sorted(set(settings(model)) & set(SHOWABLE))
+    written = {k: data.draw(SHOWABLE[k], label=k) for k in keys if data.draw(st.booleans())}
+    needed = {"name": "n", "local_directory": "/drop", "bucket_name": "bucket"}
+    made = model(**written) if model is DaemonConfig else model(**(needed | written))
+    shown = {key: json.dumps(value, default=str) for key, value in made.public_dict().items()}
+    lines = [f"{key}: {value}  # where it is from" for key, value in shown.items()]
+    assert model(**yaml.safe_load("\n".join(lines))) == made
+
+
+def test_no_metrics_are_shown_as_they_are_written():
+    assert DaemonConfig(metrics_listen="off").public_dict()["metrics_listen"] == "off"
+    assert DaemonConfig().public_dict()["metrics_listen"] == "127.0.0.1:9464"

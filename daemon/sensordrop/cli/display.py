@@ -65,8 +65,8 @@ class Display(Protocol):
         """Show a line between runs."""
         ...
 
-    def sum_up(self, result: HandResult, *, config: Path | None, dry_run: bool = False) -> None:
-        """Show what came of it."""
+    def sum_up(self, result: HandResult, *, about: str = "", dry_run: bool = False) -> None:
+        """Show what came of it. `about`: the flags that lead other verbs to the same ledger."""
         ...
 
 
@@ -123,7 +123,7 @@ class JsonDisplay:
         """Write a line as an event."""
         self.take("info", {"event": "note", "mark": mark, "words": words})
 
-    def sum_up(self, result: HandResult, *, config: Path | None, dry_run: bool = False) -> None:
+    def sum_up(self, result: HandResult, *, about: str = "", dry_run: bool = False) -> None:
         """Write the last event."""
         figures = result.figures
         told: dict[str, Any] = {
@@ -145,7 +145,7 @@ class JsonDisplay:
                 for each in result.failed
             ],
             "untold": None if result.untold is None else result.untold.endpoint,
-            "retry": retry_command(result, config),
+            "retry": retry_command(result, about),
         }
         self.take("info", told)
 
@@ -211,11 +211,11 @@ class TextDisplay:
         if not self._quiet:
             self._write(self._marked(mark, words))
 
-    def sum_up(self, result: HandResult, *, config: Path | None, dry_run: bool = False) -> None:
+    def sum_up(self, result: HandResult, *, about: str = "", dry_run: bool = False) -> None:
         """Show totals, speed, failures by class, and what to do about them."""
         if dry_run and result.ended.how is RunEnd.DONE:
             return
-        for line in self._summary(result, config):
+        for line in self._summary(result, about):
             self._write(line)
 
     # --- lines ----------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class TextDisplay:
         )
         return self._marked("daemon", words)
 
-    def _summary(self, result: HandResult, config: Path | None) -> list[str]:
+    def _summary(self, result: HandResult, about: str) -> list[str]:
         how, words = result.ended.how, result.ended.words
         lines = []
         figures = result.figures
@@ -326,7 +326,7 @@ class TextDisplay:
         untold = result.untold
         if untold is not None:
             words_of = f"{untold.endpoint} was not told yet: {untold.problem or 'no answer yet'}"
-            again = f"sensordrop trigger --session-id {result.session_id} tells it again"
+            again = f"sensordrop trigger --session-id {result.session_id}{about} tells it again"
             lines.append(self._marked("warning", f"{words_of} — {again}"))
         if how is RunEnd.INTERRUPTED:
             left = f"{_files(figures.remaining)} remain" if figures else "all files remain"
@@ -334,8 +334,8 @@ class TextDisplay:
             what = f"{left}; the same command goes on where this stopped"
             lines.append(self._marked("stop", what))
         elif how is not RunEnd.DONE:
-            lines.append(self._marked("stop", _reason(how, words, result.delivery)))
-        if command := retry_command(result, config):
+            lines.append(self._marked("stop", _reason(how, words, result.delivery, about)))
+        if command := retry_command(result, about):
             lines.append(self._marked("retry", f"once it is mended: {command}"))
         return lines
 
@@ -377,17 +377,16 @@ class TextDisplay:
             put(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def retry_command(result: HandResult, config: Path | None) -> str | None:
+def retry_command(result: HandResult, about: str) -> str | None:
     """Give the command that has tried again what failed; None if nothing did."""
     if not result.failed:
         return None
-    about = f" --config {quote(str(config))}" if config else ""
     if result.session_id is not None and result.figures and result.figures.failed:
         return f"sensordrop retry --session-id {result.session_id}{about}"
     return f"sensordrop retry --delivery {quote(result.delivery)}{about}"
 
 
-def _reason(how: RunEnd, words: str, delivery: str) -> str:
+def _reason(how: RunEnd, words: str, delivery: str, about: str) -> str:
     told = {
         RunEnd.PARTIAL: "the folder could not be listed to its end, so the session stays open: ",
         RunEnd.MISSING: "",
@@ -397,7 +396,7 @@ def _reason(how: RunEnd, words: str, delivery: str) -> str:
         RunEnd.NO_LEDGER: "",
     }[how]
     hints = {
-        RunEnd.PAUSED: f" — sensordrop resume {quote(delivery)} lets them go on",
+        RunEnd.PAUSED: f" — sensordrop resume {quote(delivery)}{about} lets them go on",
         RunEnd.MISSING: " — or run upload with --confirm-vanished",
     }
     return told + words + hints.get(how, "")

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from shlex import quote
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -27,6 +28,7 @@ from sensordrop.config import (
     load,
     take_credentials,
 )
+from sensordrop.config.addresses import masked
 from sensordrop.config.problem import did_you_mean
 from sensordrop.core.batch import Ended, Rounds, RunEnd
 from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
@@ -52,6 +54,14 @@ FLAGS = {
     "endpoint_url": ("URL", "An S3-compatible store's address."),
 }
 """Keys of a delivery that are flags too: metavar and help."""
+
+SHORTEST = """\
+name the delivery's file (JSON or YAML), or say at least where from and where to:
+
+  sensordrop {verb} --config FILE
+  sensordrop {verb} --local-directory FOLDER --bucket-name BUCKET --s3-prefix PREFIX
+"""
+"""What is said where nothing, or too little, says what is to be uploaded."""
 
 
 def delivery_flags(function: Function) -> Function:
@@ -106,6 +116,8 @@ def choose(
             deliveries_required=True,
         )
     except ConfigurationError as error:
+        if path is None:
+            _refuse_flags(error)
         refuse(error)
     for notice in notices:
         click.echo(f"notice: {notice}", err=True)
@@ -115,6 +127,24 @@ def choose(
         config=chosen,
         named=path is None or path.is_dir() or "name" in flags,
     )
+
+
+def _refuse_flags(error: ConfigurationError) -> NoReturn:
+    """Say what is missing where no file was named, and what the shortest call is."""
+    wrong = [str(problem) for problem in error.problems if problem.key]
+    shortest = SHORTEST.format(verb=click.get_current_context().info_name)
+    raise click.UsageError("\n".join([*(wrong or ["what is to be uploaded?"]), shortest]))
+
+
+def same_place(config: Path | None, database: str | None) -> str:
+    """Give the flags that lead another verb to the ledger that this one was led to.
+
+    A URL with a password in it is not repeated: screens and logs are read by others.
+    """
+    words = ["--config", quote(str(config))] if config else []
+    if database:
+        words += ["--database", quote(database) if masked(database) == database else "URL"]
+    return "".join(f" {word}" for word in words)
 
 
 def hand_place(place: Place) -> HandPlace:

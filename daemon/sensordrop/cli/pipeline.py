@@ -15,6 +15,7 @@ from sensordrop.cli.hand import (
     display_flags,
     exit_of,
     round_flags,
+    same_place,
     try_again,
 )
 from sensordrop.core.batch import Rounds, RunEnd
@@ -57,10 +58,11 @@ def command(
     given = {key: value for key, value in flags.items() if value is not None}
     chosen = choose(config, database, delivery, given)
     working = Working(quiet=quiet, verbose=verbose, as_json=as_json)
-    ended(_go(working, chosen, Rounds(most=rounds, wait_seconds=retry_wait), config))
+    limits = Rounds(most=rounds, wait_seconds=retry_wait)
+    ended(_go(working, chosen, limits, same_place(config, database)))
 
 
-def _go(working: Working, chosen: Chosen, rounds: Rounds, config: Path | None) -> Exit:
+def _go(working: Working, chosen: Chosen, rounds: Rounds, about: str) -> Exit:
     from sensordrop.by_hand import HandOptions
 
     display = working.display
@@ -73,7 +75,7 @@ def _go(working: Working, chosen: Chosen, rounds: Rounds, config: Path | None) -
         result = try_again(working, chosen, result, rounds)
     elif result.well:
         display.say("session", "Step 2 of 3: retry: nothing failed")
-    display.sum_up(result, config=config)
+    display.sum_up(result, about=about)
     if not result.well:
         display.say("stop", f"The pipeline stopped at step {step}: the endpoint was not told")
         return exit_of(result)

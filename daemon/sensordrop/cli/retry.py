@@ -13,7 +13,7 @@ import click
 
 from sensordrop.cli.asking import ended, find_file, no_delivery, not_found
 from sensordrop.cli.desk import Desk, LedgerDesk, desk_at
-from sensordrop.cli.hand import Working, round_flags
+from sensordrop.cli.hand import Working, round_flags, same_place
 from sensordrop.cli.place import find_place, place_options
 from sensordrop.cli.retry_by_hand import Wanted, Work, do, work_of
 from sensordrop.control.routes import MOST_PATHS
@@ -139,7 +139,7 @@ def command(
     if works:
         again = Rounds(most=rounds, wait_seconds=retry_wait) if auto_retry else None
         working = Working(quiet=quiet, verbose=verbose, as_json=as_json)
-        ended(do(works, working, again, config))
+        ended(do(works, working, again, same_place(config, database)))
         return
     if as_json:
         shown = {key: told[key] for key in ("retried", "hurried", "paths")}

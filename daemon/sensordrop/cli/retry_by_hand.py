@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -81,7 +80,7 @@ def work_of(ledger: PostgresLedger, place: Place, wanted: Wanted) -> list[Work]:
     ]
 
 
-def do(works: Sequence[Work], working: Working, rounds: Rounds | None, config: Path | None) -> Exit:
+def do(works: Sequence[Work], working: Working, rounds: Rounds | None, about: str) -> Exit:
     """Do it, one delivery after the other, and say how the program ends."""
     from sensordrop.by_hand import HandOptions
 
@@ -95,7 +94,7 @@ def do(works: Sequence[Work], working: Working, rounds: Rounds | None, config: P
         result = working.run(work.chosen, options)
         if rounds is not None:
             result = try_again(working, work.chosen, result, rounds)
-        working.display.sum_up(result, config=config)
+        working.display.sum_up(result, about=about)
         code = exit_of(result)
         if code in (Exit.INTERRUPTED, Exit.NO_LEDGER):
             return code

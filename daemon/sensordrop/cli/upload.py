@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from sensordrop.cli.asking import ended
-from sensordrop.cli.hand import Working, choose, delivery_flags, display_flags, exit_of
+from sensordrop.cli.hand import (
+    Working,
+    choose,
+    delivery_flags,
+    display_flags,
+    exit_of,
+    same_place,
+)
 
 
 @click.command()
@@ -68,5 +75,5 @@ def command(
 
     options = HandOptions(dry_run=dry_run, auto_retry=auto_retry, confirm_vanished=confirm_vanished)
     result = working.run(chosen, options)
-    working.display.sum_up(result, config=config, dry_run=dry_run)
+    working.display.sum_up(result, about=same_place(config, database), dry_run=dry_run)
     ended(exit_of(result))

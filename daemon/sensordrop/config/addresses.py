@@ -106,6 +106,10 @@ class Listen(Kind):
             raise NotExpectedError
         return text
 
+    def public(self, value: object) -> object:
+        """Show none as it is written: left out would mean the default."""
+        return "off" if value is None else value
+
 
 def masked(text: str) -> str:
     """Give a URL or a connection string with its password hidden."""
