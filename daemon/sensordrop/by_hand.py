@@ -30,7 +30,7 @@ from sensordrop.core.batch import (
 )
 from sensordrop.core.check import CheckOutcome
 from sensordrop.core.controls import ControlKind, Rescan, pause_words
-from sensordrop.core.letters import LetterState
+from sensordrop.core.letters import LetterKind, LetterState
 from sensordrop.core.story import DeliveryPlace
 from sensordrop.engine.batch import LOOK_SECONDS, BatchRun, figures_of
 from sensordrop.engine.delivery import Delivery
@@ -119,8 +119,10 @@ class HandResult:
 
     @property
     def untold(self) -> LetterLine | None:
-        """What somebody wants to know and was not told yet."""
-        return next((each for each in self.letters if each.state is not LetterState.TOLD), None)
+        """The registration, if there is one that was not heard yet. Notifications are only news."""
+        registration, told = LetterKind.REGISTRATION, LetterState.TOLD
+        letters = (each for each in self.letters if each.kind is registration)
+        return next((each for each in letters if each.state is not told), None)
 
     @property
     def well(self) -> bool:

@@ -174,7 +174,12 @@ def binding_of(config: DeliveryConfig, local: LocalS3 | None) -> DeliveryBinding
 
 def endpoints_of(config: DeliveryConfig) -> dict[LetterKind, Endpoint]:
     """Say whom a delivery tells what."""
-    return {} if config.endpoint is None else {LetterKind.REGISTRATION: config.endpoint}
+    found: dict[LetterKind, Endpoint] = {}
+    if config.endpoint is not None:
+        found[LetterKind.REGISTRATION] = config.endpoint
+    if config.notify is not None:
+        found |= dict.fromkeys(config.notify.events, config.notify)
+    return found
 
 
 def s3_settings(

@@ -87,18 +87,73 @@ def test_a_session_without_a_file_is_told_to_nobody(ledger, database):
     assert ask(database, "SELECT count(*) FROM outbox") == [(0,)]
 
 
-def test_start_and_news_are_told_to_those_who_want_to_hear_them(ledger, database):
-    kinds = [LetterKind.START, LetterKind.FAILURE, LetterKind.DONE]
-    place = register(ledger, telling(endpoints=[endpoint(kind=kind) for kind in kinds]))
+NEWS = [LetterKind.START, LetterKind.FAILURE, LetterKind.DONE]
+
+
+def notifying(**changes):
+    return telling(endpoints=[endpoint(kind=kind) for kind in NEWS], **changes)
+
+
+def letters(database) -> list[tuple[int, str]]:
+    return ask(database, "SELECT session_id, kind FROM outbox ORDER BY id")
+
+
+def test_start_failure_and_end_are_told_to_those_who_want_to_hear_of_them(ledger, database):
+    place = register(ledger, notifying())
     delivery = place.delivery_ids["north"]
     work(ledger, place, delivery, b"S/a")
     work(ledger, place, delivery, b"S/a", b"S/b", fail=True)
-    assert ask(database, "SELECT session_id, kind FROM outbox ORDER BY id") == [
+    assert letters(database) == [
         (1, "start"),
         (1, "done"),
         (2, "start"),
         (2, "failure"),
+        (2, "done"),
     ]
+
+
+def test_a_failure_is_told_once_in_a_session_at_once_with_the_counts_so_far(ledger, database):
+    place = register(ledger, notifying())
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, row(b"S/a"), row(b"S/b"), row(b"T/c"))
+    claims = ledger.claim(place.daemon_id, delivery, 3)
+    stored, *bad = claims
+    done = Commit(claim=stored, action=RecordUploaded(receipt=receipt()))
+    ledger.commit(place.daemon_id, [done], NOW)
+    for claim in bad:
+        commit = Commit(claim=claim, action=Quarantine(failure=REFUSED))
+        ledger.commit(place.daemon_id, [commit], NOW)
+    assert letters(database) == [(1, "start"), (1, "failure")], "the session runs"
+    ((body,),) = ask(database, "SELECT body FROM outbox WHERE kind = 'failure'")
+    told = json.loads(body)
+    assert told["reason"] == f"{bad[0].path_text}: no"
+    assert (told["total_files"], told["files_uploaded"], told["files"]["failed"]) == (3, 1, 1)
+    assert (told["ended_at"], told["sensors"]) == (None, [])
+    ledger.finish_session(delivery)
+    ((body,),) = ask(database, "SELECT body FROM outbox WHERE kind = 'done'")
+    told = json.loads(body)
+    assert (told["files"]["failed"], told["reason"], len(told["sensors"])) == (2, None, 2)
+
+
+def test_a_delivery_that_is_held_up_is_told_once_and_only_while_a_session_runs(ledger, database):
+    place = register(ledger, notifying())
+    delivery = place.delivery_ids["north"]
+    ledger.tell_trouble(delivery, "the bucket is gone")
+    assert letters(database) == [], "nothing waits for it"
+    sweep(ledger, delivery, row(b"S/a"))
+    for _ in range(2):
+        ledger.tell_trouble(delivery, "the bucket is gone")
+    assert letters(database) == [(1, "start"), (1, "failure")]
+    ((body,),) = ask(database, "SELECT body FROM outbox WHERE kind = 'failure'")
+    assert json.loads(body)["reason"] == "the bucket is gone"
+
+
+def test_what_the_configuration_no_longer_asks_for_is_nobody_notified_of(ledger, database):
+    place = register(ledger, telling(endpoints=[endpoint(), endpoint(kind=LetterKind.DONE)]))
+    work(ledger, place, place.delivery_ids["north"], b"S/a")
+    assert sorted(letters(database)) == [(1, "done"), (1, "registration")]
+    register(ledger, binding())
+    assert letters(database) == [(1, "registration")], "that one is owed"
 
 
 def test_a_leased_letter_is_nobody_elses_until_the_lease_ends_and_only_its_holder_notes(ledger):
@@ -328,3 +383,9 @@ def test_what_was_not_told_is_counted_where_people_look(ledger, database):
     ask(database, "UPDATE outbox SET asked_at = now() - interval '31 days' WHERE state = 'failed'")
     (counts,) = ledger.status("hut")
     assert counts.letters_failed == 0
+    ask(database, "UPDATE outbox SET kind = 'done', asked_at = now() WHERE state = 'failed'")
+    assert ledger.status("hut")[0].letters_failed == 1
+    ask(database, "UPDATE outbox SET asked_at = now() - interval '2 days' WHERE state = 'failed'")
+    assert ledger.status("hut")[0].letters_failed == 0, "yesterday's news"
+    reading = ledger.read_vitals(place.daemon_id, [delivery]).deliveries[delivery]
+    assert reading.letters_failed == 0

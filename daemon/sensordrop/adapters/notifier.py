@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pycurl
 
@@ -58,7 +58,7 @@ class HttpNotifier:
     def send(self, letter: Letter, stop: StopFlag) -> Answer | None:
         """Send a letter once; see `ports.Notifier.send`."""
         endpoint = self._endpoints[letter.delivery_id, letter.kind]
-        body = letter.body.encode()
+        body = endpoint.body_of(letter.body).encode()
         deadline = time.monotonic() + endpoint.timeout_seconds
         url = endpoint.url
         for _ in range(MOST_REDIRECTS + 1):
@@ -205,26 +205,13 @@ class _Post:
     def _shown_text(self) -> str:
         """Give the answer's beginning as text, without secrets that it may repeat."""
         text = bytes(self._text).decode("utf-8", errors="replace")
-        secrets = _secrets(self._endpoint)
+        # The longest first: one may be a part of another.
+        secrets = sorted(self._endpoint.secrets, key=len, reverse=True)
         for secret in secrets:
             text = text.replace(secret, "***")
         if self._read_bytes > len(self._text):  # where it was cut there may be a piece of one
             text = text[: max(0, len(text) - max(map(len, secrets), default=0))]
         return text[:KEPT_CHARACTERS]
-
-
-def _secrets(endpoint: Endpoint) -> list[str]:
-    """Give all that nobody else may see of an endpoint's settings, the longest first: one may be a
-    part of another.
-    """
-    url = urlsplit(endpoint.url)
-    parts = {url.password, url.query, unquote(url.query), unquote(url.password or "")}
-    values = [value for _, _, value in (each.partition("=") for each in url.query.split("&"))]
-    for value in (*values, *(value for _, value in parse_qsl(url.query))):
-        if len(value) > 3:  # more than v=1
-            parts.add(value)
-    parts |= {endpoint.token, endpoint.secret, *endpoint.headers.values()}
-    return sorted((each for each in parts if each), key=len, reverse=True)
 
 
 def certificates(ca_bundle: Path | None) -> str:

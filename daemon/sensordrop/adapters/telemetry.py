@@ -458,7 +458,7 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         kind="gauge",
         labels=("delivery", "state"),
         meaning="Registrations and notifications that wait to be told, and that were given up in "
-        "the last 30 days (`failed`).",
+        "the last 30 days, notifications in the last day (`failed`).",
         read=_letters,
     ),
     DeliveryMetric(

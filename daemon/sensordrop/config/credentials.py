@@ -27,6 +27,10 @@ BY_CONTENT = {
     "endpoint_token": "SENSORDROP_ENDPOINT_TOKEN",
     "endpoint_secret": "SENSORDROP_ENDPOINT_SECRET",
     "endpoint_headers": "SENSORDROP_ENDPOINT_HEADERS",
+    "notify_url": "SENSORDROP_NOTIFY_URL",
+    "notify_token": "SENSORDROP_NOTIFY_TOKEN",
+    "notify_secret": "SENSORDROP_NOTIFY_SECRET",
+    "notify_headers": "SENSORDROP_NOTIFY_HEADERS",
 }
 """Files whose content is the variable's value."""
 BY_PATH = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sensordrop.config.addresses import HttpUrl
 from sensordrop.config.kinds import (
@@ -52,6 +53,22 @@ class Endpoint:
     def shown(self) -> str:
         """The address as it may be shown."""
         return str(HttpUrl(bare=False).public(self.url))
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All that nobody else may see of these settings."""
+        url = urlsplit(self.url)
+        parts = {url.password, url.query, unquote(url.query), unquote(url.password or "")}
+        values = [value for _, _, value in (each.partition("=") for each in url.query.split("&"))]
+        for value in (*values, *(value for _, value in parse_qsl(url.query))):
+            if len(value) > 3:  # more than v=1
+                parts.add(value)
+        parts |= {self.token, self.secret, *self.headers.values()}
+        return frozenset(each for each in parts if each)
+
+    def body_of(self, letter: str) -> str:
+        """Give what is sent of a letter, as JSON."""
+        return letter
 
     @property
     def digest(self) -> str:
@@ -143,14 +160,7 @@ class EndpointKind(Kind):
             return value
         if isinstance(value, str):
             value = {"url": value}
-        if not isinstance(value, Mapping) or "url" not in value:
-            raise NotExpectedError
-        found = {}
-        for key, item in value.items():
-            if key not in PART_KINDS:
-                raise NotExpectedError(did_you_mean(str(key), PART_KINDS))
-            if item is not None:
-                found[str(key)] = read_part(str(key), item)
+        found = read_parts(value, PART_KINDS)
         if "url" not in found:
             raise NotExpectedError
         return Endpoint(**found)  # type: ignore[arg-type]
@@ -161,19 +171,33 @@ class EndpointKind(Kind):
             value = {key: getattr(value, key) for key in PART_KINDS if getattr(value, key)}
         if not isinstance(value, Mapping):
             return HttpUrl(bare=False).public(value)
-        return {str(key): _public_part(str(key), item) for key, item in value.items() if item}
+        return {str(key): public_part(str(key), item) for key, item in value.items() if item}
 
 
-def read_part(key: str, item: object) -> object:
+def read_parts(value: object, kinds: Mapping[str, Kind]) -> dict[str, object]:
+    """Read a mapping of parts, each of its kind. Raises NotExpectedError."""
+    if not isinstance(value, Mapping):
+        raise NotExpectedError
+    found = {}
+    for key, item in value.items():
+        if key not in kinds:
+            raise NotExpectedError(did_you_mean(str(key), kinds))
+        if item is not None:
+            found[str(key)] = read_part(str(key), item, kinds)
+    return found
+
+
+def read_part(key: str, item: object, kinds: Mapping[str, Kind] = PART_KINDS) -> object:
     """Read one part of an endpoint. Raises NotExpectedError."""
     try:
-        return PART_KINDS[key].read(item)
+        return kinds[key].read(item)
     except NotExpectedError as error:
-        what = error.suggestion or f"{key} takes {PART_KINDS[key].expected}"
+        what = error.suggestion or f"{key} takes {kinds[key].expected}"
         raise NotExpectedError(what) from None
 
 
-def _public_part(key: str, item: object) -> object:
+def public_part(key: str, item: object) -> object:
+    """Give one part as it may be shown."""
     if key in _SECRET or key not in PART_KINDS:
         return "***"
     return PART_KINDS[key].public(item)

@@ -34,6 +34,13 @@ ENDPOINT_SECRETS = {
 }
 """Parts of `endpoint` for every delivery whose endpoint does not name them itself: secrets that come
 as credentials stand in no delivery's file."""
+NOTIFY_SECRETS = {
+    "SENSORDROP_NOTIFY_URL": "url",
+    "SENSORDROP_NOTIFY_TOKEN": "token",
+    "SENSORDROP_NOTIFY_SECRET": "secret",
+    "SENSORDROP_NOTIFY_HEADERS": "headers",
+}
+"""The same for `notify`; the addresses of chats' webhooks are secrets too."""
 
 DEFAULT_FOLDER = Path("/etc/sensordrop")
 
@@ -110,7 +117,7 @@ def daemon_layer(variables: Variables, problems: list[Problem]) -> Layer:
             continue
         if name in known:
             layer[known[name]] = Given(value=variable.text, file=variable.file, key=name)
-        elif name not in {CONFIG_VARIABLE, DATABASE_VARIABLE, *ENDPOINT_SECRETS}:
+        elif name not in {CONFIG_VARIABLE, DATABASE_VARIABLE, *ENDPOINT_SECRETS, *NOTIFY_SECRETS}:
             problems.append(_unknown(name, variable))
     _take_database(variables, layer, problems)
     return layer
@@ -135,10 +142,15 @@ def _take_database(variables: Variables, layer: Layer, problems: list[Problem]) 
     layer["database"] = Given(value=url.text, file=url.file, key=DATABASE_VARIABLE)
 
 
-def endpoint_secrets(variables: Variables, problems: list[Problem]) -> dict[str, Any]:
-    """Give the parts of every delivery's endpoint that come from elsewhere than its file."""
-    found: dict[str, Any] = {"token": None, "secret": None, "headers": {}}
-    for name, part in ENDPOINT_SECRETS.items():
+def endpoint_secrets(
+    variables: Variables, problems: list[Problem], names: Mapping[str, str] = ENDPOINT_SECRETS
+) -> dict[str, Any]:
+    """Give the parts of every delivery's endpoint that come from elsewhere than its file.
+
+    `names` are the variables, and which part each is.
+    """
+    found: dict[str, Any] = dict.fromkeys(names.values()) | {"headers": {}}
+    for name, part in names.items():
         if name not in variables:
             continue
         variable = variables[name]

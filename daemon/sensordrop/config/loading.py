@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from sensordrop.config.collisions import Placed, collisions, placed
 from sensordrop.config.documents import read_document
 from sensordrop.config.environment import (
+    NOTIFY_SECRETS,
     Given,
     Layer,
     Variables,
@@ -259,14 +260,31 @@ class _Loader:
         defaults = self._defaults(sources.daemon.pop("defaults", None))
         daemon = self._daemon(sources.daemon, variables)
         self._deliveries(sources.deliveries, defaults, variables)
-        secrets = endpoint_secrets(variables, self.problems)
-        self._delivered = [_with_secrets(one, secrets) for one in self._delivered]
+        self._take_secrets(variables)
         missing = path is not None and _is_absent(path)  # that is told, and is all there is to say
         if deliveries_required and not (sources.deliveries or self._placed or missing):
             self._no_delivery(path)
         self.problems += collisions(daemon, self._placed)
         deliveries = sorted(self._delivered, key=lambda one: one.name)
         return Configuration(daemon=daemon, deliveries=tuple(deliveries), source=path)
+
+    def _take_secrets(self, variables: Variables) -> None:
+        """Give endpoints and notifications what does not stand in the deliveries' files."""
+        secrets = endpoint_secrets(variables, self.problems)
+        notify = endpoint_secrets(variables, self.problems, NOTIFY_SECRETS)
+        self._delivered = [_with_secrets(one, secrets, notify) for one in self._delivered]
+        for one in self._delivered:
+            if one.notify is not None and not one.notify.url:
+                given = self.given_to_deliveries[one.name]["notify"]
+                self.problems.append(
+                    Problem(
+                        file=given.file,
+                        key=given.key,
+                        what="has no url",
+                        suggestion="add url: https://…, or put it into the credential notify_url",
+                        code=ProblemCode.MISSING,
+                    )
+                )
 
     # --- what is on disk ------------------------------------------------------------------
 
@@ -527,10 +545,17 @@ class _Loader:
 _WHERE_DELIVERIES_GO = f"delivery files go into a folder {DELIVERY_FOLDER}/ of the configuration"
 
 
-def _with_secrets(delivery: DeliveryConfig, secrets: Mapping[str, Any]) -> DeliveryConfig:
-    if delivery.endpoint is None:
-        return delivery
-    return delivery.model_copy(update={"endpoint": delivery.endpoint.with_secrets(**secrets)})
+def _with_secrets(
+    delivery: DeliveryConfig, secrets: Mapping[str, Any], notify: Mapping[str, Any]
+) -> DeliveryConfig:
+    update: dict[str, Any] = {}
+    if delivery.endpoint is not None:
+        update["endpoint"] = delivery.endpoint.with_secrets(**secrets)
+    if delivery.notify is not None:
+        url = delivery.notify.url or notify["url"] or ""
+        rest = {key: value for key, value in notify.items() if key != "url"}
+        update["notify"] = replace(delivery.notify.with_secrets(**rest), url=url)
+    return delivery.model_copy(update=update) if update else delivery
 
 
 def _required(model: type[Model]) -> set[str]:

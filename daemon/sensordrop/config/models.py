@@ -43,6 +43,7 @@ from sensordrop.config.names import (
     Prefix,
     Tags,
 )
+from sensordrop.config.notifications import Notification, NotificationKind
 from sensordrop.config.problem import did_you_mean
 
 KIBIBYTE = 1024
@@ -529,6 +530,14 @@ class DeliveryConfig(_Settings):
             EndpointKind(),
             "Who is told, by a signed request, when a session has ended "
             "([registration.md](registration.md)).",
+        ),
+    ] = Field(default=None, repr=False)
+    notify: Annotated[
+        Notification | None,
+        Setting(
+            NotificationKind(),
+            "Who is notified when a session begins, when something fails in it, and when it has "
+            "ended, in words of your own ([registration.md](registration.md#notifications)).",
         ),
     ] = Field(default=None, repr=False)
     session_receipt: Annotated[

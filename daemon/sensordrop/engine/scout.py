@@ -55,6 +55,10 @@ RECEIPTS = 2
 """Receipts that are made at once: each lists a folder and asks a store."""
 RECEIPT_CLOSE_SECONDS = 1.0
 """How long a receipt is waited for at the end: its thread holds nothing that must be given back."""
+TROUBLE_TOLD_SECONDS = 900.0
+"""A delivery that is offline or blocked for so long is told as a failure, to those who want to hear of
+any: shorter troubles, a router that restarts, are over before anybody has looked.
+"""
 CLOSE_SECONDS = 15.0
 """How long sweeps are waited for at the end: a listing that is broken off ends `find` first."""
 MANY_FILES = 1_000
@@ -105,6 +109,10 @@ class _Folder:
     receipt: SessionReceipt | None = None
     """The receipt that was made for the running session, until it ends with it."""
     published: DeliveryStatus | None = None
+    trouble_since: float | None = None
+    """Since when it is offline or blocked, on the monotonic clock."""
+    trouble_told: bool = False
+    """Whether that has lasted long enough to be told."""
     session_look_at: float = 0.0
 
 
@@ -713,6 +721,22 @@ class Scout:
                 for folder in self._folders.values():
                     folder.published = None
                 raise
+        for folder in self._folders.values():
+            self._tell_trouble(folder)
+
+    def _tell_trouble(self, folder: _Folder) -> None:
+        """Have it told once that a delivery is held up, when that has lasted."""
+        delivery = folder.delivery
+        if delivery.state not in (DeliveryState.OFFLINE, DeliveryState.BLOCKED):
+            folder.trouble_since, folder.trouble_told = None, False
+            return
+        now = self._clock.monotonic()
+        if folder.trouble_since is None:
+            folder.trouble_since = now
+        if not folder.trouble_told and now - folder.trouble_since >= TROUBLE_TOLD_SECONDS:
+            self._ledger.tell_trouble(delivery.delivery_id, delivery.reason or delivery.state.value)
+            folder.trouble_told = True
+            self._session_news()
 
 
 def _count_sweep(delivery: Delivery, result: SweepResult, now: float) -> None:

@@ -158,6 +158,14 @@ class Ledger(Protocol):
         """Say what deliveries are doing."""
         ...
 
+    def tell_trouble(self, delivery_id: int, reason: str) -> None:
+        """Have those who want to hear of failures told that a delivery is held up.
+
+        Once for the running session, whatever was told of it; nothing where none runs. May be
+        repeated.
+        """
+        ...
+
     def publish_breakers(self, daemon_id: int, states: Sequence[BreakerState]) -> None:
         """Say which of a program's breakers opened, were probed, or closed."""
         ...

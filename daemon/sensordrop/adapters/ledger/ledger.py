@@ -14,7 +14,7 @@ from sensordrop.adapters.ledger.enrollment import Enrollment
 from sensordrop.adapters.ledger.listed import ListedObjects
 from sensordrop.adapters.ledger.migrate import check, migrate
 from sensordrop.adapters.ledger.multiparts import Multiparts
-from sensordrop.adapters.ledger.outbox import Outbox, tell_session_ended
+from sensordrop.adapters.ledger.outbox import Outbox, tell_of_trouble, tell_session_ended
 from sensordrop.adapters.ledger.queries import clients_of, query
 from sensordrop.adapters.ledger.receipts import Receipts
 from sensordrop.adapters.ledger.registry import Registry
@@ -112,6 +112,11 @@ class PostgresLedger(
                     },
                 )
 
+    def tell_trouble(self, delivery_id: int, reason: str) -> None:
+        """Have a delivery's trouble told; see `ports.Ledger.tell_trouble`."""
+        with self._connections.transaction() as cursor:
+            tell_of_trouble(cursor, delivery_id, reason)
+
     def publish_sweep(self, delivery_id: int, summary: SweepSummary) -> None:
         """Say how a sweep ended; see `ports.Ledger.publish_sweep`."""
         with self._connections.transaction() as cursor:
@@ -184,7 +189,6 @@ class PostgresLedger(
                     cursor,
                     delivery_id,
                     session_id,
-                    failed=counts[3],
                     receipt_digest=None if receipt is None else receipt.digest,
                     manifest_location=None if receipt is None else receipt.manifest_location,
                 )

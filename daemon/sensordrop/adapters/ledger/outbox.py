@@ -136,6 +136,7 @@ def bind_endpoints(
             },
         )
     cursor.execute(query("repoint_letters"), {"delivery_id": delivery_id, "former": former})
+    cursor.execute(query("forget_notifications"), {"delivery_id": delivery_id})
 
 
 def tell_session_ended(
@@ -143,19 +144,14 @@ def tell_session_ended(
     delivery_id: int,
     session_id: int,
     *,
-    failed: int,
     receipt_digest: str | None = None,
     manifest_location: str | None = None,
 ) -> None:
-    """Write what is to be told about a session into the outbox, in the transaction that ends it.
-
-    `failed` files make it a failure rather than done, for those who want to hear of either.
-    """
-    news = LetterKind.FAILURE if failed else LetterKind.DONE
+    """Write what is to be told about a session into the outbox, in the transaction that ends it."""
     _write_letters(
         cursor,
         session_id,
-        _endpoints_of(cursor, delivery_id, {LetterKind.REGISTRATION, news}),
+        _endpoints_of(cursor, delivery_id, {LetterKind.REGISTRATION, LetterKind.DONE}),
         receipt_digest=receipt_digest,
         manifest_location=manifest_location,
     )
@@ -164,6 +160,24 @@ def tell_session_ended(
 def tell_session_began(cursor: Cursor, delivery_id: int, session_id: int) -> None:
     """Write that a session began into the outbox, in the transaction that begins it."""
     _write_letters(cursor, session_id, _endpoints_of(cursor, delivery_id, {LetterKind.START}))
+
+
+def tell_of_quarantine(cursor: Cursor, upload_ids: Sequence[int]) -> None:
+    """Write that files failed into the outbox, in the transaction that quarantines them: once for
+    each session, with the first of them as the reason.
+    """
+    cursor.execute(query("failures_to_tell"), {"upload_ids": list(upload_ids)})
+    for session_id, endpoint, digest, reason in cursor.fetchall():
+        _write_letters(cursor, session_id, [(LetterKind.FAILURE, endpoint, digest)], reason=reason)
+
+
+def tell_of_trouble(cursor: Cursor, delivery_id: int, reason: str) -> None:
+    """Write that a delivery is held up into the outbox: once for its running session, if it has one
+    and nothing was told of a failure in it.
+    """
+    cursor.execute(query("trouble_to_tell"), {"delivery_id": delivery_id})
+    for session_id, endpoint, digest in cursor.fetchall():
+        _write_letters(cursor, session_id, [(LetterKind.FAILURE, endpoint, digest)], reason=reason)
 
 
 def _endpoints_of(
@@ -180,6 +194,7 @@ def _write_letters(
     *,
     receipt_digest: str | None = None,
     manifest_location: str | None = None,
+    reason: str | None = None,
 ) -> None:
     if not endpoints:
         return
@@ -192,6 +207,7 @@ def _write_letters(
             "digests": [digest for _, _, digest in endpoints],
             "receipt_digest": receipt_digest,
             "manifest_location": manifest_location,
+            "reason": reason,
         },
     )
 

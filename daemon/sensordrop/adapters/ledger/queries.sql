@@ -82,7 +82,7 @@ SET state = 'failed', finished_at = now(), crashes = c.crashes, attempts = c.att
     reason = 'the program died ' || c.crashes || ' times while it worked on this file'
 FROM crasher AS c
 WHERE f.id = c.upload_id
-RETURNING f.path;
+RETURNING f.id;
 
 -- name: upsert_client
 -- Gives a client's id.
@@ -1708,7 +1708,8 @@ SELECT d.id AS delivery_id, d.name, c.name AS client, p.name AS project, y.name 
         WHERE o.delivery_id = d.id AND o.state = 'waiting' AND o.attempts > 0) AS letters_delayed,
        (SELECT count(*) FROM outbox AS o
         WHERE o.delivery_id = d.id AND o.state = 'failed'
-          AND o.asked_at > now() - interval '30 days') AS letters_failed,
+          AND o.asked_at > now() - CASE o.kind WHEN 'registration' THEN interval '30 days'
+                                               ELSE interval '1 day' END) AS letters_failed,
        n.session_id, n.started_at AS session_started_at,
        CASE WHEN n.session_id IS NOT NULL THEN jsonb_build_object(
            'total', n.total, 'uploaded', n.uploaded, 'skipped', n.skipped, 'failed', n.failed,
@@ -2314,6 +2315,36 @@ WHERE d.id = %(delivery_id)s AND e.delivery_id = d.id
   AND NOT EXISTS (SELECT 1 FROM outbox AS t WHERE t.session_id = o.session_id
                   AND t.kind = o.kind AND t.endpoint_digest = e.digest);
 
+-- name: forget_notifications
+-- Nobody is notified any more of what the configuration does not ask for.
+DELETE FROM outbox AS o
+USING deliveries AS d, deliveries AS f
+WHERE d.id = %(delivery_id)s
+  AND f.name = d.name AND f.station_id IS NOT DISTINCT FROM d.station_id
+  AND o.delivery_id = f.id AND o.kind <> 'registration' AND o.state = 'waiting'
+  AND NOT EXISTS (SELECT 1 FROM delivery_endpoints AS e
+                  WHERE e.delivery_id = d.id AND e.kind = o.kind AND e.digest = o.endpoint_digest);
+
+-- name: failures_to_tell
+-- Gives the running sessions of files that were quarantined just now, where somebody wants to hear
+-- of failures and was not told of one yet; with one of the files and what is wrong with it.
+SELECT DISTINCT ON (s.id) s.id, e.endpoint, e.digest, f.path || ': ' || coalesce(f.reason, '')
+FROM file_uploads AS f
+JOIN sync_sessions AS s ON s.id = f.session_id AND s.state <> 'ended'
+JOIN delivery_endpoints AS e ON e.delivery_id = s.delivery_id AND e.kind = 'failure'
+WHERE f.id = ANY(%(upload_ids)s) AND f.state = 'failed'
+  AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.session_id = s.id AND o.kind = 'failure')
+ORDER BY s.id, f.id;
+
+-- name: trouble_to_tell
+-- Gives the running session of a delivery, where somebody wants to hear of failures and was not told
+-- of one yet.
+SELECT s.id, e.endpoint, e.digest
+FROM sync_sessions AS s
+JOIN delivery_endpoints AS e ON e.delivery_id = s.delivery_id AND e.kind = 'failure'
+WHERE s.delivery_id = %(delivery_id)s AND s.state <> 'ended'
+  AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.session_id = s.id AND o.kind = 'failure');
+
 -- name: endpoints_of
 -- Whom a delivery tells what.
 SELECT kind, endpoint, digest FROM delivery_endpoints WHERE delivery_id = %(delivery_id)s;
@@ -2321,7 +2352,8 @@ SELECT kind, endpoint, digest FROM delivery_endpoints WHERE delivery_id = %(deli
 -- name: write_letters
 -- Writes what is to be told about a session into the outbox, each at most once. The body is what is
 -- sent, letter by letter, however often: a key that comes again must come with the same body. Another
--- address gets what the first one got, key and all: it may lead to the same receiver.
+-- address gets what the first one got, key and all: it may lead to the same receiver. A session that
+-- runs is told with the kept counts, and without its sensors: nothing is counted while it works.
 INSERT INTO outbox (delivery_id, session_id, kind, endpoint, endpoint_digest,
                     idempotency_key, receipt_digest, manifest_location, body)
 SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest, coalesce(g.idempotency_key, gen_random_uuid()),
@@ -2331,8 +2363,8 @@ SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest, coalesce(g.idempotency
            'event', w.kind,
            'bucket_name', b.bucket_name,
            's3_prefix', d.s3_prefix,
-           'total_files', s.files_total,
-           'files_uploaded', s.files_uploaded,
+           'total_files', coalesce(r.total, s.files_total),
+           'files_uploaded', coalesce(r.uploaded, s.files_uploaded),
            'session_id', s.id,
            'station', coalesce(t.name, ''),
            'delivery', d.name,
@@ -2340,14 +2372,16 @@ SELECT s.delivery_id, s.id, w.kind, w.endpoint, w.digest, coalesce(g.idempotency
            'project', p.name,
            'cycle', y.name,
            'files', json_build_object(
-               'uploaded', s.files_uploaded, 'skipped', s.files_skipped,
-               'failed', s.files_failed, 'superseded', s.files_superseded,
+               'uploaded', coalesce(r.uploaded, s.files_uploaded),
+               'skipped', coalesce(r.skipped, s.files_skipped),
+               'failed', coalesce(r.failed, s.files_failed), 'superseded', s.files_superseded,
                'vanished', s.files_vanished),
-           'total_bytes', s.bytes_total,
+           'total_bytes', coalesce(r.bytes, s.bytes_total),
            'bytes_uploaded', s.bytes_uploaded,
            'sensors', n.sensors,
            'started_at', to_char(s.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
            'ended_at', to_char(s.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+           'reason', %(reason)s::text,
            'receipt_digest', %(receipt_digest)s::text,
            'manifest_location', %(manifest_location)s::text)::text)
 FROM sync_sessions AS s
@@ -2357,6 +2391,7 @@ JOIN clients AS c ON c.id = d.client_id
 JOIN projects AS p ON p.id = d.project_id
 JOIN cycles AS y ON y.id = d.cycle_id
 LEFT JOIN stations AS t ON t.id = d.station_id
+LEFT JOIN running_sessions AS r ON r.session_id = s.id AND s.state <> 'ended'
 CROSS JOIN unnest(%(kinds)s::text[], %(endpoints)s::text[], %(digests)s::text[])
            AS w (kind, endpoint, digest)
 CROSS JOIN LATERAL (
@@ -2368,7 +2403,7 @@ CROSS JOIN LATERAL (
                  count(*) FILTER (WHERE f.state = 'uploaded') AS uploaded,
                  count(*) FILTER (WHERE f.state = 'failed') AS failed
           FROM file_uploads AS f JOIN sensors AS r ON r.id = f.sensor_id
-          WHERE f.session_id = s.id
+          WHERE f.session_id = s.id AND s.state = 'ended'
           GROUP BY r.serial) AS x) AS n
 LEFT JOIN LATERAL (SELECT f.idempotency_key, f.receipt_digest, f.manifest_location, f.body
                    FROM outbox AS f WHERE f.session_id = s.id AND f.kind = w.kind
@@ -2462,9 +2497,12 @@ WHERE o.session_id = %(session_id)s
 ORDER BY o.id;
 
 -- name: vitals_letters
--- Tells for each delivery how many letters wait, since when, and how many were given up lately.
+-- Tells for each delivery how many letters wait, since when, and how many were given up lately. A
+-- notification is yesterday's news: nobody has it told again, so it is soon forgotten.
 SELECT d.id, count(*) FILTER (WHERE o.state = 'waiting'),
-       count(*) FILTER (WHERE o.state = 'failed' AND o.asked_at > now() - interval '30 days'),
+       count(*) FILTER (WHERE o.state = 'failed' AND o.asked_at > now()
+                        - CASE o.kind WHEN 'registration' THEN interval '30 days'
+                                      ELSE interval '1 day' END),
        extract(epoch FROM min(o.asked_at) FILTER (WHERE o.state = 'waiting'))::float8
 FROM deliveries AS d
 JOIN deliveries AS f ON f.name = d.name AND f.station_id IS NOT DISTINCT FROM d.station_id

@@ -13,7 +13,11 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 from psycopg2.extras import Json
 
 from sensordrop.adapters.ledger.connection import Connections
-from sensordrop.adapters.ledger.outbox import bind_endpoints, tell_session_ended
+from sensordrop.adapters.ledger.outbox import (
+    bind_endpoints,
+    tell_of_quarantine,
+    tell_session_ended,
+)
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.ports.records import (
     ConfigurationState,
@@ -249,7 +253,7 @@ def _end_work(cursor: Cursor, delivery_id: int) -> None:
         cursor.execute(query("finish_session"), {"session_id": running[0]})
         counts = cursor.fetchone()
         if counts is not None and counts[0]:
-            tell_session_ended(cursor, delivery_id, running[0], failed=counts[3])
+            tell_session_ended(cursor, delivery_id, running[0])
 
 
 def _take_back(
@@ -273,6 +277,7 @@ def _take_back(
     taken_back = cursor.rowcount
     if charge:
         cursor.execute(query("quarantine_crashers"), {"crash_limit": CRASH_LIMIT})
+        tell_of_quarantine(cursor, [row[0] for row in cursor.fetchall()])
     return taken_back
 
 

@@ -11,6 +11,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
 from psycopg2.extras import Json
 
 from sensordrop.adapters.ledger.connection import Connections
+from sensordrop.adapters.ledger.outbox import tell_of_quarantine
 from sensordrop.adapters.ledger.queries import query
 from sensordrop.adapters.ledger.registry import SUSPECT_CRASHES
 from sensordrop.core.failure import Failure
@@ -80,6 +81,8 @@ class Work:
                 else:
                     cursor.execute(query(name), parameters)
                     written += cursor.rowcount
+                if name == "commit_quarantined":
+                    tell_of_quarantine(cursor, [row["upload_id"] for row in rows])
             if failed:
                 cursor.execute(
                     query("forget_old_failures"), {"upload_ids": failed, "kept": KEPT_FAILURES}
