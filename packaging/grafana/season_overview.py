@@ -52,7 +52,7 @@ def season_overview() -> dashboard.Dashboard:
         "season",
         "sensordrop: season overview",
         "Whether the field season's data is safe: projects, cycles, the days that each sensor has, "
-        "and what is not safe yet. No panel is a verdict on a card: sensordrop verify gives it.",
+        "and what is not safe yet. No panel is a verdict on a card: sensordrop receipt gives it.",
         scope_variables(),
         {
             "Is it safe?": [*_figures(), _unsafe()],

@@ -135,7 +135,7 @@ def test_the_page_answers_first_and_says_whose_answer_it_is():
 def test_a_season_with_nothing_open_is_not_called_safe():
     text = Reader(page(season(standings=[standing()], failures=[]), FACTS)).text
     assert "Nothing is known to be open" in text
-    assert "sensordrop verify" in text
+    assert "sensordrop receipt" in text
     assert not re.search(r"\bsafe to\b|\bis safe\b|\bSAFE\b", text)
     assert "No file is quarantined." in text
 

@@ -58,7 +58,7 @@ def command(
 
     It is about all stations that write into the ledger. The page of --html is one file without
     any script, to be mailed, printed, or put on a web server. --client, --project and --cycle
-    may be given several times. None of this is a verdict on a card: `sensordrop verify` gives it.
+    may be given several times. None of this is a verdict on a card: `sensordrop receipt` gives it.
 
     Exits with 0 if the overview was made, whatever it says, 1 if it could not be written, 2 for
     wrong use or configuration, 3 without a ledger.

@@ -126,7 +126,7 @@ def _banner(season: Season) -> Markup:
         element(
             "p",
             "No page can tell that a card may be wiped: for that, ask ",
-            element("code", "sensordrop verify"),
+            element("code", "sensordrop receipt"),
             " right before.",
         ),
         class_=f"banner {look}",

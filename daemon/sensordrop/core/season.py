@@ -108,7 +108,7 @@ class Open:
 def open_things(standing: Standing) -> tuple[Open, ...]:
     """Say what keeps a delivery from being safe, the heaviest first; empty: nothing is known.
 
-    That nothing is known to be open is no verdict on a card: that is `sensordrop verify`'s.
+    That nothing is known to be open is no verdict on a card: that is `sensordrop receipt`'s.
     """
     found = []
     if standing.mismatched_objects:
