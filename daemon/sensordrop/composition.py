@@ -668,6 +668,7 @@ class Daemon:
                 daemon=lambda: about,
                 changed=changed,
             ),
+            grants=lambda: self._configuration.daemon.control_principals,
             close_thread=self._ledger.close_own,
         )
         return Service(name="control", run=server.run, wake=server.wake)

@@ -18,16 +18,23 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from test_ledger import binding, register, row, sweep
 
+from sensordrop.control import handler, visits
 from sensordrop.control import server as control_server
 from sensordrop.control.address import connect
 from sensordrop.control.answers import ANSWERS, REFUSAL
 from sensordrop.control.client import ControlClient, NoDaemonError
 from sensordrop.control.refusal import Reason, RefusedError
 from sensordrop.control.routes import BY_NAME, ROUTES
-from sensordrop.control.server import MOST_OF_A_USER, ControlServer, SocketSettings
+from sensordrop.control.server import ControlServer, SocketSettings
 from sensordrop.control.service import Operations
+from sensordrop.core.admission import (
+    KEPT_FOR_CONTROLLERS,
+    KEPT_FOR_TRUSTED,
+    MOST_CONNECTIONS,
+    MOST_OF_A_USER,
+)
 from sensordrop.core.failure import LedgerUnavailableError
-from sensordrop.core.principal import Principal, Role
+from sensordrop.core.principal import Peer, Principal, Role
 
 WAIT_SECONDS = 60.0
 ABOUT = {"version": "1", "station": "hut", "pid": 1, "started_at": "2026-01-01T00:00:00+00:00",
@@ -47,10 +54,12 @@ def operations(ledger, **changes: object) -> Operations:
 
 
 @contextmanager
-def served(path: Path, told: Operations, *, close=lambda: None) -> Iterator[ControlServer]:
+def served(
+    path: Path, told: Operations, *, close=lambda: None, grants=tuple
+) -> Iterator[ControlServer]:
     """Serve operations at a socket as the daemon does."""
     settings = SocketSettings(path=path, mode=0o660, group=None)
-    server = ControlServer(settings, told, close_thread=close)
+    server = ControlServer(settings, told, close_thread=close, grants=grants)
     stop = threading.Event()
     thread = threading.Thread(target=server.run, args=(stop,))
     thread.start()
@@ -125,49 +134,48 @@ def test_every_route_answers_as_its_description_says(hut):
     assert [line["path"] for line in client.ask("files", limit=1)["files"]] == ["S/b"]
 
 
-@pytest.mark.parametrize(
-    ("method", "target", "body", "status", "words"),
-    [
-        ("GET", "/api/v1/nothing", b"", 404, "/api/v1/openapi.json"),
-        ("GET", "/api/v1/pause", b"", 405, "POST"),
-        ("POST", "/api/v1/status", b"", 405, "GET"),
-        ("DELETE", "/api/v1/pause", b"", 501, ""),
-        ("GET", "/api/v1/files?state=lost", b"", 400, "one of"),
-        ("GET", "/api/v1/files?stat=failed", b"", 400, "'stat'"),
-        ("GET", "/api/v1/files?limit=9999", b"", 400, "1000"),
-        ("GET", "/api/v1/files?limit=1&limit=2", b"", 400, "twice"),
-        ("GET", "/api/v1/files?delivery=nroth", b"", 400, "north"),
-        ("GET", "/api/v1/sessions/abc", b"", 400, "whole number"),
-        ("GET", "/api/v1/sessions/99999", b"", 404, "there is no session 99999"),
-        ("GET", "/api/v1/deliveries/north/known?path=%00", b"", 400, "path"),
-        ("POST", "/api/v1/pause", b"[]", 400, "JSON object"),
-        ("POST", "/api/v1/pause", b"{", 400, "JSON object"),
-        ("POST", "/api/v1/pause", b"[" * 100_000, 400, "JSON object"),
-        ("POST", "/api/v1/pause", b'{"delivery": 7}', 400, "delivery must be"),
-        ("POST", "/api/v1/pause", b'{"delivery": "\\ud800"}', 400, "delivery must be"),
-        ("POST", "/api/v1/pause", b'{"for_seconds": true}', 400, "for_seconds"),
-        ("POST", "/api/v1/pause", b'{"for_seconds": 1e99}', 400, "for_seconds"),
-        ("POST", "/api/v1/pause", b'{"for_seconds": NaN}', 400, "for_seconds"),
-        ("POST", "/api/v1/bandwidth", b"{}", 400, "limit is missing"),
-        ("POST", "/api/v1/bandwidth", b'{"limit": "fast"}', 400, "fast"),
-        ("POST", "/api/v1/retry", b"{}", 400, "what is to be retried"),
-    ],
-)
-def test_what_is_no_sense_is_refused_in_words_and_changes_nothing(
-    hut, method, target, body, status, words
-):
+NONSENSE = [
+    ("GET", "/api/v1/nothing", b"", 404, "/api/v1/openapi.json"),
+    ("GET", "/api/v1/pause", b"", 405, "POST"),
+    ("POST", "/api/v1/status", b"", 405, "GET"),
+    ("DELETE", "/api/v1/pause", b"", 501, ""),
+    ("GET", "/api/v1/files?state=lost", b"", 400, "one of"),
+    ("GET", "/api/v1/files?stat=failed", b"", 400, "'stat'"),
+    ("GET", "/api/v1/files?limit=9999", b"", 400, "1000"),
+    ("GET", "/api/v1/files?limit=1&limit=2", b"", 400, "twice"),
+    ("GET", "/api/v1/files?delivery=nroth", b"", 400, "north"),
+    ("GET", "/api/v1/sessions/abc", b"", 400, "whole number"),
+    ("GET", "/api/v1/sessions/99999", b"", 404, "there is no session 99999"),
+    ("GET", "/api/v1/deliveries/north/known?path=%00", b"", 400, "path"),
+    ("POST", "/api/v1/pause", b"[]", 400, "JSON object"),
+    ("POST", "/api/v1/pause", b"{", 400, "JSON object"),
+    ("POST", "/api/v1/pause", b"[" * 100_000, 400, "JSON object"),
+    ("POST", "/api/v1/pause", b'{"delivery": 7}', 400, "delivery must be"),
+    ("POST", "/api/v1/pause", b'{"delivery": "\\ud800"}', 400, "delivery must be"),
+    ("POST", "/api/v1/pause", b'{"for_seconds": true}', 400, "for_seconds"),
+    ("POST", "/api/v1/pause", b'{"for_seconds": 1e99}', 400, "for_seconds"),
+    ("POST", "/api/v1/pause", b'{"for_seconds": NaN}', 400, "for_seconds"),
+    ("POST", "/api/v1/bandwidth", b"{}", 400, "limit is missing"),
+    ("POST", "/api/v1/bandwidth", b'{"limit": "fast"}', 400, "fast"),
+    ("POST", "/api/v1/retry", b"{}", 400, "what is to be retried"),
+]
+"""Requests, and what each is answered: method, target, body, status, words."""
+
+
+def test_what_is_no_sense_is_refused_in_words_and_changes_nothing(hut):
     path, client = hut
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    code, told = say(path, head.encode() + body)
-    assert code == status
-    Draft202012Validator(REFUSAL).validate(told)
-    assert words in told["error"]["message"]
+    for method, target, body, status, words in NONSENSE:
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        code, told = say(path, head.encode() + body)
+        assert code == status, (target, body)
+        Draft202012Validator(REFUSAL).validate(told)
+        assert words in told["error"]["message"], (target, body)
     assert client.ask("pauses")["paused"] == []
 
 
 def test_requests_of_any_size_or_shape_are_bounded(hut, capsys):
     path, client = hut
-    too_long = control_server.LARGEST_BODY + 1
+    too_long = handler.LARGEST_BODY + 1
     for raw, words in (
         (f"POST /api/v1/pause HTTP/1.1\r\nContent-Length: {too_long}\r\n\r\n", "bytes"),
         ("POST /api/v1/pause HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "bytes"),
@@ -215,7 +223,7 @@ def test_who_says_nothing_is_put_out_and_others_are_answered_meanwhile(hut, monk
         for each in silent:
             each.sendall(b"GET /api/v1/sta")
         assert client.ask("about") == ABOUT
-    monkeypatch.setattr(control_server, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(visits, "ASK_SECONDS", 0.2)
     with closing(connect(path, timeout_seconds=WAIT_SECONDS)) as slow:
         try:
             slow.sendall(b"GET /api/v1/sta")
@@ -239,6 +247,87 @@ def test_who_asks_too_much_at_once_is_told_so(hut):
                 busy = True
         assert busy
     assert client.ask("about") == ABOUT, "once they have gone, it is answered"
+
+
+def test_places_are_kept_for_admins_and_for_root_whoever_else_knocks(ledger, tmp_path, monkeypatch):
+    """Two users can't hold all connections, and not even all admins together can."""
+    group, me = os.getegid(), Peer(user_id=os.geteuid(), user="me", groups=())
+    knocking, looked = [me], threading.Semaphore(0)
+
+    def look(_connection: socket.socket) -> Peer:
+        looked.release()
+        return knocking[0]
+
+    monkeypatch.setattr(control_server, "nameless_peer_of", look)
+    monkeypatch.setattr(control_server, "controlling_group", lambda _name: (group, None))
+    for module in (control_server, visits):  # nobody is put out meanwhile
+        monkeypatch.setattr(module, "ASK_SECONDS", 600.0)
+    path = tmp_path / "control.sock"
+    with ExitStack() as stack:
+        stack.enter_context(served(path, operations(ledger), close=ledger.close_own))
+        client = wait_for_daemon(path)
+        while looked.acquire(blocking=False):
+            pass
+
+        def knock(user_id: int, *groups: int) -> socket.socket:
+            knocking[0] = Peer(user_id=user_id, user="", groups=groups)
+            connection = stack.enter_context(closing(connect(path, timeout_seconds=WAIT_SECONDS)))
+            assert looked.acquire(timeout=WAIT_SECONDS), "nobody looked who is there"
+            return connection
+
+        def is_turned_away(user_id: int, *groups: int) -> bool:
+            return b"503" in knock(user_id, *groups).recv(100)
+
+        for _ in range(MOST_OF_A_USER):
+            knock(1001)
+        assert is_turned_away(1001), "one user has no more than a share"
+        room = MOST_CONNECTIONS - KEPT_FOR_CONTROLLERS - KEPT_FOR_TRUSTED
+        for number in range(room - MOST_OF_A_USER):
+            knock(2000 + number)
+        assert is_turned_away(3000), "the rest is kept for those who control"
+        for number in range(KEPT_FOR_CONTROLLERS):
+            knock(4000 + number, group)
+        assert is_turned_away(5000, group), "and the last for root"
+        knocking[0] = me
+        assert client.ask("about") == ABOUT
+
+
+@pytest.mark.parametrize("by", ["removed", "replaced by a dead one"])
+def test_a_socket_that_somebody_removed_is_made_anew_without_a_restart(
+    ledger, tmp_path, monkeypatch, capsys, by
+):
+    monkeypatch.setattr(control_server, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "control.sock"
+    with served(path, operations(ledger), close=ledger.close_own):
+        client = wait_for_daemon(path)
+        path.unlink()
+        if by != "removed":
+            with closing(socket.socket(socket.AF_UNIX)) as dead:
+                dead.bind(str(path))
+        assert wait_for_daemon(path).hello() == ABOUT
+        assert client.ask("whoami")["role"] == "admin"
+        assert path.stat().st_mode & 0o777 == 0o600, "for whom it is has not changed"
+    assert "control_socket_gone" in capsys.readouterr().out
+    assert not path.exists()
+
+
+def test_a_socket_that_another_daemon_took_is_left_to_it(ledger, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(control_server, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "control.sock"
+    with served(path, operations(ledger), close=ledger.close_own):
+        wait_for_daemon(path)
+        with closing(socket.socket(socket.AF_UNIX)) as other:
+            other.bind(str(tmp_path / "other.sock"))
+            other.listen()
+            (tmp_path / "other.sock").rename(path)
+            give_up = time.monotonic() + WAIT_SECONDS
+            told = ""
+            while "control_not_served" not in told:
+                assert time.monotonic() < give_up, told
+                told += capsys.readouterr().out
+                time.sleep(0.02)
+            theirs = path.stat().st_ino
+    assert path.stat().st_ino == theirs
 
 
 def test_a_dead_daemons_socket_is_replaced_and_a_living_ones_never(ledger, tmp_path):
@@ -314,8 +403,9 @@ def test_lists_hold_what_a_client_may_see_and_nothing_else(ledger):
     assert names(everyone) == [["ours", "theirs"]] * 3
     assert names(acme) == [["ours"]] * 3
     for operation, given in (("pause", {}), ("retry", {"now": True}), ("rescan", {})):
-        with pytest.raises(RefusedError, match="there is no delivery 'theirs'"):
+        with pytest.raises(RefusedError, match="Acme alone: none of them is 'theirs'") as theirs:
             BY_NAME[operation].perform(told, acme, {"delivery": "theirs", **given})
+        assert theirs.value.reason is Reason.NOT_PERMITTED
     with pytest.raises(RefusedError, match="whole station") as refused:
         told.pause(acme)
     assert refused.value.reason is Reason.NOT_PERMITTED

@@ -152,6 +152,40 @@ def test_who_is_not_in_the_group_is_denied_and_who_is_may(make_station, moto, op
     assert len(told) == 1, "what was denied was not done"
 
 
+@AS_ROOT
+def test_who_is_limited_to_a_client_sees_and_steers_nothing_else(make_station, moto, open_folder):
+    station = make_station(moto)
+    socket = open_folder / "control.sock"
+    limited = {"user": "nobody", "role": "admin", "clients": ["Acme"]}
+    station.configure(control_socket=str(socket), control_mode="0666", control_principals=[limited])
+    station.delivery("acme", client="Acme", local_directory=str(station.folder / "a"),
+                     s3_prefix="A")  # fmt: skip
+    station.delivery("beta", client="Beta", local_directory=str(station.folder / "b"),
+                     s3_prefix="B")  # fmt: skip
+    station.start()
+    wait_until_served(station)
+
+    def ask(*arguments: str) -> tuple[int, str]:
+        done = as_nobody(*arguments, "--socket", str(socket), "--json")
+        return done.returncode, done.stdout + done.stderr
+
+    code, told = ask("status")
+    assert (code, [d["name"] for d in json.loads(told)["deliveries"]]) == (0, ["acme"])
+    assert ask("pause", "acme")[0] == 0
+    code, told = ask("pause", "beta")
+    assert code == 4
+    assert "may see the deliveries of Acme alone" in told
+    assert ask("pause")[0] == 4, "the whole station is not theirs"
+
+    station.configure(control_socket=str(socket), control_mode="0666",
+                      control_principals=[{**limited, "user": "root"}])  # fmt: skip
+    assert station.sensordrop("reload").returncode == 0
+    code, told = ask("status")
+    assert code == 4, "who is not named any more is told nothing"
+    assert "beta" not in told
+    assert len(json.loads(station.sensordrop("status", "--json").stdout)["deliveries"]) == 2
+
+
 class Terminal:
     """A terminal of its own, in which a verb runs: what it shows, and keys that are pressed."""
 

@@ -27,8 +27,12 @@ def breakers() -> Breakers:
 
 DELIVERY = SimpleNamespace(
     settings=SimpleNamespace(
-        breaker_keys={FailureScope.PROJECT: "project", FailureScope.DESTINATION: "store"}
+        breaker_keys={FailureScope.PROJECT: "project", FailureScope.DESTINATION: "store"},
+        client="Acme",
     )
+)
+OTHERS = SimpleNamespace(
+    settings=SimpleNamespace(breaker_keys={FailureScope.DESTINATION: "store"}, client="Beta")
 )
 
 
@@ -60,6 +64,20 @@ def test_a_key_that_is_forbidden_alone_is_known_where_others_were_stored(breaker
     breakers.succeed(DELIVERY, NEIGHBOUR)
     found = scope_after(breakers, FailureScope.PROJECT, lambda: breakers.answered(DELIVERY))
     assert found is FailureScope.FILE
+
+
+def test_what_another_clients_file_met_stops_a_delivery_without_naming_that_file(breakers):
+    down = Failure(
+        scope=FailureScope.DESTINATION, error_class="unreachable",
+        message="putting beta-bucket/secret.wav: refused", hint="look at the network",
+    )  # fmt: skip
+    breakers.fail(OTHERS, down, FILE)  # type: ignore[arg-type]
+    free, _, reason = breakers.verdict(DELIVERY)  # type: ignore[arg-type]
+    assert (free, reason) == (
+        False,
+        "store: unreachable, which a file of another client met — look at the network",
+    )
+    assert "secret.wav" in (breakers.verdict(OTHERS)[2] or "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scope", [FailureScope.PROJECT, FailureScope.DESTINATION])

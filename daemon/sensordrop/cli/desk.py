@@ -72,7 +72,10 @@ def desk_at(place: Place, *, changes: bool = False) -> Iterator[Desk]:
             if changes or place.socket_named:
                 raise
             click.echo(f"{error} — asking the ledger itself", err=True)
-            client, turned_away = None, isinstance(error, SocketRefusedError)
+            client = None
+            turned_away = (
+                isinstance(error, SocketRefusedError) or error.reason is Reason.NOT_PERMITTED
+            )
         if client is not None:
             yield client
             return

@@ -14,7 +14,7 @@ from dotenv.parser import parse_stream
 from sensordrop.config.documents import SyntaxMistakeError, parse_yaml, read_text
 from sensordrop.config.endpoints import PART_KINDS, read_part
 from sensordrop.config.kinds import NotExpectedError
-from sensordrop.config.models import DaemonConfig, DeliveryConfig, settings
+from sensordrop.config.models import DaemonConfig, DeliveryConfig, Setting, settings
 from sensordrop.config.problem import Problem, ProblemCode, did_you_mean
 
 PREFIX = "SENSORDROP_"
@@ -116,7 +116,7 @@ def daemon_layer(variables: Variables, problems: list[Problem]) -> Layer:
         if not name.startswith(PREFIX) or name.startswith(DELIVERY_PREFIX):
             continue
         if name in known:
-            layer[known[name]] = Given(value=variable.text, file=variable.file, key=name)
+            _add(layer, settings(DaemonConfig), known[name], (name, variable), problems)
         elif name not in {CONFIG_VARIABLE, DATABASE_VARIABLE, *ENDPOINT_SECRETS, *NOTIFY_SECRETS}:
             problems.append(_unknown(name, variable))
     _take_database(variables, layer, problems)
@@ -189,24 +189,36 @@ def delivery_layer(variables: Variables, problems: list[Problem]) -> Layer:
         if name not in known:
             problems.append(_unknown(name, variable))
             continue
-        value: object = variable.text
-        if settings(DeliveryConfig)[known[name]].kind.structured:
-            try:
-                value = parse_yaml(variable.text).value
-            except SyntaxMistakeError as error:
-                problems.append(
-                    Problem(
-                        file=variable.file,
-                        key=name,
-                        what=error.what,
-                        expected="a YAML value",
-                        suggestion=error.suggestion,
-                        code=ProblemCode.SYNTAX,
-                    )
-                )
-                continue
-        layer[known[name]] = Given(value=value, file=variable.file, key=name)
+        _add(layer, settings(DeliveryConfig), known[name], (name, variable), problems)
     return layer
+
+
+def _add(
+    layer: Layer,
+    known: Mapping[str, Setting],
+    key: str,
+    given: tuple[str, Variable],
+    problems: list[Problem],
+) -> None:
+    """Take a variable into the layer as a key's value; a list or a mapping is written as in YAML."""
+    name, variable = given
+    value: object = variable.text
+    if known[key].kind.structured:
+        try:
+            value = parse_yaml(variable.text).value
+        except SyntaxMistakeError as error:
+            problems.append(
+                Problem(
+                    file=variable.file,
+                    key=name,
+                    what=error.what,
+                    expected="a YAML value",
+                    suggestion=error.suggestion,
+                    code=ProblemCode.SYNTAX,
+                )
+            )
+            return
+    layer[key] = Given(value=value, file=variable.file, key=name)
 
 
 def _unknown(name: str, variable: Variable) -> Problem:

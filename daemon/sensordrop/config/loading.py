@@ -37,6 +37,7 @@ from sensordrop.config.models import (
     read_setting,
     settings,
 )
+from sensordrop.config.principals import unknown_clients
 from sensordrop.config.problem import (
     ConfigurationError,
     Notice,
@@ -266,6 +267,7 @@ class _Loader:
             self._no_delivery(path)
         self.problems += collisions(daemon, self._placed)
         deliveries = sorted(self._delivered, key=lambda one: one.name)
+        self._notice_unknown_clients(daemon, deliveries)
         return Configuration(daemon=daemon, deliveries=tuple(deliveries), source=path)
 
     def _take_secrets(self, variables: Variables) -> None:
@@ -285,6 +287,16 @@ class _Loader:
                         code=ProblemCode.MISSING,
                     )
                 )
+
+    def _notice_unknown_clients(
+        self, daemon: DaemonConfig, deliveries: Sequence[DeliveryConfig]
+    ) -> None:
+        key = "control_principals"
+        given = self.given_to_daemon.get(key)
+        if given is None:
+            return
+        for line in unknown_clients(daemon.control_principals, (one.client for one in deliveries)):
+            self.notices.append(Notice(file=given.file, key=given.key, message=line))
 
     # --- what is on disk ------------------------------------------------------------------
 

@@ -44,7 +44,9 @@ from sensordrop.config.names import (
     Tags,
 )
 from sensordrop.config.notifications import Notification, NotificationKind
+from sensordrop.config.principals import Grants
 from sensordrop.config.problem import did_you_mean
+from sensordrop.core.principal import Grant
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -198,6 +200,15 @@ class DaemonConfig(_Settings):
             "everybody. Whoever can connect may look; only the group may change something.",
         ),
     ] = "0660"
+    control_principals: Annotated[
+        tuple[Grant, ...],
+        Setting(
+            Grants(),
+            "Users and groups who may look (`viewer`) or also steer (`admin`), of some clients or "
+            "of all, whatever group they are in; the first that fits holds. Where any is named, "
+            "whoever is neither named nor in `control_group` may do nothing.",
+        ),
+    ] = ()
     metrics_listen: Annotated[
         str | None,
         Setting(

@@ -73,7 +73,22 @@ def connect(path: Path, *, timeout_seconds: float) -> socket.socket:
     return connection
 
 
-def listen(path: Path, *, mode: int, group: int | None, backlog: int) -> socket.socket:
+FilePlace = tuple[int, int]
+"""The file system and the number of a file. While a socket is open no other file gets its number."""
+
+
+def place_of(path: Path) -> FilePlace | None:
+    """Say which file has a name; None: none, or none that this process may see."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def listen(
+    path: Path, *, mode: int, group: int | None, backlog: int
+) -> tuple[socket.socket, FilePlace]:
     """Take the socket and listen; what a dead daemon left is replaced, what lives never is.
 
     Who may connect is settled before anybody can. Blocks for a moment while another daemon looks
@@ -90,10 +105,11 @@ def listen(path: Path, *, mode: int, group: int | None, backlog: int) -> socket.
                 _hand_to(path, group)
             path.chmod(mode)
             listening.listen(backlog)
+            found = path.lstat()
     except BaseException:
         listening.close()
         raise
-    return listening
+    return listening, (found.st_dev, found.st_ino)
 
 
 def _hand_to(path: Path, group: int) -> None:
@@ -106,10 +122,10 @@ def _hand_to(path: Path, group: int) -> None:
         ) from error
 
 
-def leave(path: Path, inode: int) -> None:
+def leave(path: Path, place: FilePlace) -> None:
     """Remove our socket at the end, unless somebody else's is there by now. Never raises OSError."""
     try:
-        if path.lstat().st_ino == inode:
+        if place_of(path) == place:
             path.unlink()
     except OSError:
         return  # gone with its folder, or not ours to remove: the next start replaces it

@@ -168,12 +168,18 @@ class Route:
         self, operations: Operations, principal: Principal, given: Mapping[str, object]
     ) -> Told:
         """Do it, if the principal may. Raises what operations raise."""
+        if not principal.may(Role.VIEWER):
+            raise RefusedError(
+                Reason.NOT_PERMITTED,
+                f"{principal.name} may not ask this daemon anything: that takes root, the daemon's "
+                "own user, a member of its control_group, or somebody whom control_principals names",
+            )
         if not principal.may(self.role):
             raise RefusedError(
                 Reason.NOT_PERMITTED,
                 f"{principal.name} may look, and not {self.name.replace('_', ' ')}: that takes "
-                "root, the daemon's own user, or a member of its control_group (usermod -aG, then "
-                "log in anew)",
+                "root, the daemon's own user, a member of its control_group (usermod -aG, then "
+                "log in anew), or an admin of its control_principals",
             )
         return self.operation(operations, principal, **self.values(given))
 

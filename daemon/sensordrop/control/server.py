@@ -12,54 +12,37 @@ import os
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
 from sensordrop.control.address import (
+    FilePlace,
     NotOursToGiveError,
     controlling_group,
     leave,
     listen,
+    place_of,
 )
-from sensordrop.control.openapi import description
-from sensordrop.control.peer import peer_of
-from sensordrop.control.refusal import STATUS, Reason, RefusedError
-from sensordrop.control.routes import BEHALF, OPENAPI, find_route, methods_of
+from sensordrop.control.handler import Handler, refusal_told
+from sensordrop.control.peer import known_grants, nameless_peer_of, peer_of
+from sensordrop.control.refusal import Reason, RefusedError
 from sensordrop.control.service import Operations
-from sensordrop.core.failure import LedgerRefusedError, LedgerUnavailableError
-from sensordrop.core.principal import Principal, principal_of
-from sensordrop.core.terminal import printable
+from sensordrop.control.visits import ASK_SECONDS, Visit, Visits
+from sensordrop.core.admission import MOST_AT_WORK, MOST_AT_WORK_FOR_ANYBODY, MOST_CONNECTIONS
+from sensordrop.core.principal import Grant, KnownGrant, Principal, Rank, principal_of, rank_of
 from sensordrop.ports.life import StopFlag
 
-MOST_CONNECTIONS = 32
-"""Open at once; more are turned away with `busy`, and the client tries again."""
-MOST_OF_A_USER = 16
-"""Of them of one user, so that none keeps the others out."""
-MOST_AT_WORK = 4
-"""Operations at work on the ledger at once: each takes one of its connections, as uploads do."""
 WORK_WAIT_SECONDS = 20.0
 """How long a request waits for its turn at the ledger."""
-ASK_SECONDS = 10.0
-"""How long somebody may take to say what they want, and how long to take the answer."""
-LARGEST_BODY = 1024 * 1024
-"""Bytes of a request: a thousand paths, and nothing that fills a memory."""
-LENGTH_DIGITS = 20
-"""Of a length that is looked at: Python reads no number of thousands of digits."""
-LARGEST_QUERY = 100
-"""Values after the ? of an address."""
 TURN_SECONDS = 0.25
+LOOK_SECONDS = 2.0
+"""How often it is seen whether the socket's name still leads here: one system call."""
 RETRY_SECONDS = 30.0
 """How often a socket that could not be had is tried again."""
-LONGEST_BEHALF = 100
 OWNER, OTHERS = 0o700, 0o007
 
 _log = structlog.get_logger()
@@ -85,12 +68,14 @@ class ControlServer:
         settings: SocketSettings,
         operations: Operations,
         *,
+        grants: Callable[[], Sequence[Grant]] = tuple,
         close_thread: Callable[[], None] = lambda: None,
     ) -> None:
-        """`close_thread` is called at the end of each thread that asked the ledger."""
+        """`grants` gives what the configuration in force lets users and groups do; `close_thread`
+        is called at the end of each thread that asked the ledger.
+        """
         self._settings = settings
-        self._operations = operations
-        self._close_thread = close_thread
+        self._desk = _Desk(operations, grants, close_thread)
         self._woken = threading.Event()
 
     def run(self, stop: StopFlag) -> None:
@@ -98,7 +83,7 @@ class ControlServer:
         told = False
         while not stop.is_set():
             try:
-                listening, group = self._listen()
+                listening, place, group = self._listen()
             except OSError as error:
                 if not told:
                     told = True
@@ -109,21 +94,25 @@ class ControlServer:
                                  "else listens there, or set control_socket")  # fmt: skip
                 self._woken.wait(RETRY_SECONDS)
                 self._woken.clear()
+                self._desk.visits.end_the_slow()
                 continue
             told = False
-            self._serve(listening, group, stop)
+            self._desk.group = group
+            self._desk.look_up()
+            self._serve(listening, place, stop)
+        self._desk.visits.end_all()
 
     def wake(self) -> None:
         """Make it look at `stop`. Safe from every thread."""
         self._woken.set()
 
-    def _listen(self) -> tuple[socket.socket, int | None]:
+    def _listen(self) -> tuple[socket.socket, FilePlace, int | None]:
         group, problem = controlling_group(self._settings.group)
         try:
-            listening = self._take(group)
+            listening, place = self._take(group)
         except NotOursToGiveError as error:
             problem, group = str(error), None
-            listening = self._take(group)
+            listening, place = self._take(group)
         if problem is not None:
             _log.warning("control_group_missing", problem=problem,
                          hint="until the daemon is started anew only root and its own user may "
@@ -131,17 +120,17 @@ class ControlServer:
                          "under systemd it must be the Group= of the service")  # fmt: skip
         _log.info("control_served", socket=str(self._settings.path),
                   group=None if group is None else _group_name(group))  # fmt: skip
-        return listening, group
+        return listening, place, group
 
-    def _take(self, group: int | None) -> socket.socket:
+    def _take(self, group: int | None) -> tuple[socket.socket, FilePlace]:
         mode = self._settings.mode
         if group is None and not mode & OTHERS:
             mode &= OWNER  # whoever is in the daemon's own group by chance has no say
         return listen(self._settings.path, mode=mode, group=group, backlog=MOST_CONNECTIONS)
 
-    def _serve(self, listening: socket.socket, group: int | None, stop: StopFlag) -> None:
-        desk = _Desk(self._operations, group, self._close_thread)
-        inode = self._settings.path.lstat().st_ino
+    def _serve(self, listening: socket.socket, place: FilePlace, stop: StopFlag) -> None:
+        """Take connections until `stop` is set, or the socket's name leads elsewhere."""
+        look_at = 0.0
         listening.settimeout(TURN_SECONDS)
         with closing(listening):
             while not stop.is_set():
@@ -154,66 +143,49 @@ class ControlServer:
                                  hint="raise LimitNOFILE of the service")  # fmt: skip
                     time.sleep(TURN_SECONDS)
                 else:
-                    desk.take(connection)
-                desk.end_the_slow()
-            leave(self._settings.path, inode)
-        desk.end_all()
-
-
-class _Visit:
-    """One connection, from its first byte to its last."""
-
-    def __init__(self, connection: socket.socket, principal: Principal, user_id: int) -> None:
-        self.connection = connection
-        self.principal = principal
-        self.user_id = user_id
-        self.ends_at = time.monotonic() + ASK_SECONDS
-
-    def at_work(self) -> None:
-        """Its operation runs: for how long is the ledger's business."""
-        self.ends_at = float("inf")
-
-    def answering(self) -> None:
-        """It is given its answer."""
-        self.ends_at = time.monotonic() + ASK_SECONDS
-
-    def end(self) -> None:
-        """Break it off, whatever it does."""
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it ended by itself just now
+                    self._desk.take(connection)
+                self._desk.visits.end_the_slow()
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + LOOK_SECONDS
+                    if place_of(self._settings.path) != place:
+                        _log.warning("control_socket_gone", socket=str(self._settings.path),
+                                     hint="somebody removed or replaced it; it is made anew where "
+                                     "its name is free")  # fmt: skip
+                        return
+            leave(self._settings.path, place)
 
 
 class _Desk:
     """Takes connections, each in a thread of its own, and turns away what is too much."""
 
     def __init__(
-        self, operations: Operations, group: int | None, close_thread: Callable[[], None]
+        self,
+        operations: Operations,
+        grants: Callable[[], Sequence[Grant]],
+        close_thread: Callable[[], None],
     ) -> None:
         self.operations = operations
-        self.turns = threading.BoundedSemaphore(MOST_AT_WORK)
-        self._group = group
+        self.visits = Visits()
+        self.group: int | None = None
+        """Whose members control; set before the first connection is taken."""
+        self._turns = threading.BoundedSemaphore(MOST_AT_WORK)
+        self._turns_of_anybody = threading.BoundedSemaphore(MOST_AT_WORK_FOR_ANYBODY)
+        self._grants = grants
         self._close_thread = close_thread
         self._host = socket.gethostname()
-        self._lock = threading.Lock()
-        self._visits: set[_Visit] = set()
+        self._unknown: list[str] = []
 
     def take(self, connection: socket.socket) -> None:
         """Answer a connection in a thread of its own."""
         try:
             connection.settimeout(ASK_SECONDS)
-            peer = peer_of(connection)
+            peer = nameless_peer_of(connection)
         except OSError:  # it went away just now
             connection.close()
             return
-        visit = _Visit(connection, self.principal(connection), peer.user_id)
-        with self._lock:
-            users = Counter(each.user_id for each in self._visits)
-            full = len(self._visits) >= MOST_CONNECTIONS or users[peer.user_id] >= MOST_OF_A_USER
-            if not full:
-                self._visits.add(visit)
-        if full:
+        rank = rank_of(peer, own_user_id=os.geteuid(), group=self.group)
+        visit = Visit(connection, user_id=peer.user_id, rank=rank)
+        if not self.visits.admit(visit):
             _turn_away(connection)
             return
         thread = threading.Thread(
@@ -222,47 +194,69 @@ class _Desk:
         try:
             thread.start()
         except RuntimeError:  # the machine has no more threads for us
-            with self._lock:
-                self._visits.discard(visit)
+            self.visits.leave(visit)
             _turn_away(connection)
 
-    def principal(self, connection: socket.socket, behalf: str = "") -> Principal:
-        """Say who is at the other end."""
+    def principal(self, connection: socket.socket, behalf: str) -> Principal:
+        """Say who is at the other end. Raises OSError."""
         peer = peer_of(connection, behalf=behalf)
-        return principal_of(peer, host=self._host, own_user_id=os.geteuid(), group=self._group)
+        known, unknown = self.look_up()
+        return principal_of(
+            peer,
+            host=self._host,
+            own_user_id=os.geteuid(),
+            # A limit that can't be laid on anybody must not leave somebody without one.
+            group=None if unknown else self.group,
+            grants=known,
+            named_only=bool(known or unknown),
+        )
 
-    def end_the_slow(self) -> None:
-        """End visits that take too long to ask, or to listen."""
-        now = time.monotonic()
-        with self._lock:
-            slow = [visit for visit in self._visits if visit.ends_at < now]
-        for visit in slow:
-            visit.end()
+    def look_up(self) -> tuple[list[KnownGrant], list[str]]:
+        """Look up the users and groups that are named; tell once of those that this machine does
+        not know, and give them too.
+        """
+        known, unknown = known_grants(self._grants())
+        news, self._unknown = unknown != self._unknown, unknown
+        if unknown and news:
+            _log.warning("control_principal_unknown", problem="this machine knows no "
+                         + ", no ".join(unknown),
+                         hint="until it does only root, the daemon's own user and others who are "
+                         "named may do anything: correct control_principals and reload, or make "
+                         "the account")  # fmt: skip
+        return known, unknown
 
-    def end_all(self) -> None:
-        """End all visits. What is at work on the ledger ends by itself."""
-        with self._lock:
-            visits = list(self._visits)
-        for visit in visits:
-            visit.end()
+    @contextmanager
+    def turn(self, rank: Rank) -> Iterator[None]:
+        """Wait for a turn at the ledger and hold it. Raises RefusedError."""
+        give_up = time.monotonic() + WORK_WAIT_SECONDS
+        gates = [self._turns]
+        if rank is Rank.ANYBODY:
+            gates.insert(0, self._turns_of_anybody)
+        with ExitStack() as held:
+            for gate in gates:
+                if not gate.acquire(timeout=max(0.0, give_up - time.monotonic())):
+                    raise RefusedError(Reason.BUSY, "the ledger has too much to answer: try again")
+                held.callback(gate.release)
+            yield
 
-    def _answer(self, visit: _Visit) -> None:
+    def _answer(self, visit: Visit) -> None:
         try:
-            _Handler(visit.connection, visit.principal.name, self, visit)
+            Handler(visit, self)
         except OSError:
-            _log.debug("control_broken_off", by=visit.principal.name)
+            _log.debug("control_broken_off", user_id=visit.user_id)
         except Exception:  # noqa: BLE001 — a mistake in one answer must not end the others
             _log.exception("bug", where="control socket")
         finally:
             self._close_thread()
-            with self._lock:
-                self._visits.discard(visit)
+            self.visits.leave(visit)
             visit.connection.close()
 
 
 def _turn_away(connection: socket.socket) -> None:
     """Say that it is too much just now, if that goes without waiting, and hang up."""
-    body = json.dumps(_refusal(Reason.BUSY, "too many ask at once: try again in a moment")).encode()
+    body = json.dumps(
+        refusal_told(Reason.BUSY, "too many ask at once: try again in a moment")
+    ).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
@@ -276,144 +270,8 @@ def _turn_away(connection: socket.socket) -> None:
         connection.close()
 
 
-def _refusal(reason: Reason, message: str) -> dict[str, Any]:
-    return {"error": {"reason": reason.value, "message": message}}
-
-
 def _group_name(number: int) -> str:
     try:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return str(number)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one request and ends the connection."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = ASK_SECONDS
-    server_version = "sensordropd"
-    sys_version = ""
-    server: Any
-
-    def __init__(self, connection: socket.socket, name: str, desk: _Desk, visit: _Visit) -> None:
-        self._desk = desk
-        self._visit = visit
-        self.close_connection = True
-        super().__init__(connection, (name, 0), None)  # type: ignore[arg-type]  # no server behind
-
-    def do_GET(self) -> None:
-        """Answer a question."""
-        self._answer()
-
-    def do_POST(self) -> None:
-        """Do something."""
-        self._answer()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 — it is named so
-        """Say nothing of requests: what they change is told by whoever takes it up."""
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what http.server itself can't read, in the form of all other refusals."""
-        del explain
-        words = message or HTTPStatus(code).phrase
-        self._send(code, _refusal(Reason.USAGE, printable(words)))
-
-    def _answer(self) -> None:
-        try:
-            status, told = self._told()
-        except RefusedError as error:
-            status, told = STATUS[error.reason], _refusal(error.reason, str(error))
-        except LedgerUnavailableError as error:
-            status, told = 503, _refusal(Reason.NO_LEDGER, f"the ledger can't be reached: {error}")
-        except LedgerRefusedError as error:
-            status, told = 503, _refusal(Reason.NO_LEDGER, str(error))
-        except (ConnectionError, TimeoutError):
-            raise  # whoever asked is gone, or says nothing more
-        except Exception:  # noqa: BLE001 — the mistake is ours, and one answer's alone
-            _log.exception("bug", where="control socket", path=printable(self.path))
-            words = "a mistake in sensordropd: its log says more"
-            status, told = 500, _refusal(Reason.BUG, words)
-        self._send(status, told)
-
-    def _told(self) -> tuple[int, Mapping[str, Any]]:
-        try:
-            address = urlsplit(self.path)
-        except ValueError as error:
-            raise RefusedError(Reason.USAGE, "the address can't be read") from error
-        if self.command == "GET" and address.path == OPENAPI:
-            return 200, description()
-        found = find_route(self.command, address.path)
-        if found is None:
-            if methods := methods_of(address.path):
-                return 405, _refusal(
-                    Reason.USAGE, f"{address.path} is asked with {' or '.join(methods)}"
-                )
-            return 404, _refusal(Reason.UNKNOWN, f"there is no {address.path}: see {OPENAPI}")
-        route, given = found
-        values: dict[str, object] = dict(given)
-        known = {each.name: each for each in route.parameters}
-        if self.command == "GET":
-            values |= _query(address.query)
-            values = {
-                name: known[name].from_text(str(text)) if name in known else text
-                for name, text in values.items()
-            }
-        else:
-            values |= self._body()
-        principal = self._desk.principal(self.connection, self._behalf())
-        self._visit.at_work()
-        if not self._desk.turns.acquire(timeout=WORK_WAIT_SECONDS):
-            raise RefusedError(Reason.BUSY, "the ledger has too much to answer: try again")
-        try:
-            return 200, route.perform(self._desk.operations, principal, values)
-        finally:
-            self._desk.turns.release()
-
-    def _behalf(self) -> str:
-        named = self.headers.get(BEHALF, "")
-        return printable(named)[:LONGEST_BEHALF]
-
-    def _body(self) -> dict[str, object]:
-        """Read the JSON object that came with a request. Raises RefusedError."""
-        if self.headers.get("Transfer-Encoding") is not None:
-            raise RefusedError(Reason.USAGE, "say the Content-Length: pieces are not taken")
-        length = self.headers.get("Content-Length", "0")
-        readable = length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS
-        if not readable or int(length) > LARGEST_BODY:
-            raise RefusedError(Reason.USAGE, f"a request has at most {LARGEST_BODY} bytes")
-        raw = self.rfile.read(int(length))
-        if not raw:
-            return {}
-        try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
-            raise RefusedError(Reason.USAGE, "the body is not a JSON object")
-        return body
-
-    def _send(self, status: int, told: Mapping[str, Any]) -> None:
-        body = json.dumps(told, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        self._visit.answering()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def _query(text: str) -> dict[str, object]:
-    try:
-        pairs = parse_qsl(
-            text, keep_blank_values=True, strict_parsing=bool(text), errors="strict",
-            max_num_fields=LARGEST_QUERY,
-        )  # fmt: skip
-    except ValueError as error:
-        raise RefusedError(Reason.USAGE, "the part after the ? can't be read") from error
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise RefusedError(Reason.USAGE, "a value stands twice after the ?")
-    return dict(values)

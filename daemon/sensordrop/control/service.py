@@ -85,7 +85,7 @@ class Operations:
             "version": VERSION,
             "station": self.station,
             "deliveries": [status_told(each, limits) for each in deliveries],
-            "breakers": [breaker_told(each) for each in breakers],
+            "breakers": [breaker_told(each, whole=clients is None) for each in breakers],
             "configuration": [
                 # What is wrong with it may name other clients' folders.
                 configuration_told(each, whole=clients is None)
@@ -131,9 +131,7 @@ class Operations:
         lines = self.ledger.list_sessions([], session_id=session_id, most=1)
         lines = [line for line in lines if line.delivery_id in ours]
         if not lines:
-            raise RefusedError(
-                Reason.UNKNOWN, f"there is no session {session_id}: sensordrop sessions lists them"
-            )
+            raise _no_session(principal, session_id)
         troubles = self.ledger.session_troubles(session_id)
         letters = self.ledger.letters_of(session_id)
         return session_told(lines[0]) | {
@@ -258,7 +256,7 @@ class Operations:
         for name in names:
             self.ledger.set_control(
                 ControlKind.RESCAN, value.value, station=station, delivery=name,
-                set_by=principal.name,
+                set_by=principal.name, clients=principal.clients,
             )  # fmt: skip
         self.changed()
         found = [
@@ -300,7 +298,7 @@ class Operations:
             what = path_text(exact[0]) if len(exact) == 1 else f"{len(exact)} files by name"
         elif session_id is not None:
             what = f"all that failed in session {session_id}"
-            places = self._of_session(places, session_id)
+            places = self._of_session(principal, places, session_id)
         orders = [
             RetryOrder(
                 delivery_id=place.delivery_id, asked_by=principal.name, what=what,
@@ -312,7 +310,7 @@ class Operations:
 
     def trigger(self, principal: Principal, *, session_id: int) -> Told:
         """Have a session's registration told once more, under the same key."""
-        (place,) = self._of_session(self._places(principal, None), session_id)
+        (place,) = self._of_session(principal, self._places(principal, None), session_id)
         match self.ledger.ask_letter_again(session_id, None):
             case AskedAgain.RUNNING:
                 raise RefusedError(
@@ -370,7 +368,7 @@ class Operations:
                 Reason.NOT_PERMITTED,
                 f"{principal.name} may not set anything for the whole station: name a delivery",
             )
-        self.ledger.set_control(
+        done = self.ledger.set_control(
             kind,
             value,
             station=self._station(),
@@ -378,7 +376,10 @@ class Operations:
             set_by=principal.name,
             for_seconds=for_seconds,
             reason=reason,
+            clients=principal.clients,
         )
+        if not done:  # it went with a reload just now
+            raise _no_delivery(principal, delivery or "", (), self.station)
         self.changed()
 
     def _station(self) -> str:
@@ -403,7 +404,8 @@ class Operations:
                 f"the ledger knows no station {station!r}: has sensordropd run there?",
             )
         if delivery is not None and delivery not in known:
-            raise _no_delivery(delivery, [n for n in known if n is not None], station)
+            names = [name for name in known if name is not None]
+            raise _no_delivery(principal, delivery, names, station)
         return known
 
     def _places(self, principal: Principal, delivery: str | None) -> list[DeliveryPlace]:
@@ -413,17 +415,18 @@ class Operations:
             return places
         chosen = [place for place in places if place.name == delivery]
         if not chosen:
-            raise _no_delivery(delivery, [place.name for place in places], self.station)
+            names = [place.name for place in places]
+            raise _no_delivery(principal, delivery, names, self.station)
         return chosen
 
-    def _of_session(self, places: Sequence[DeliveryPlace], session_id: int) -> list[DeliveryPlace]:
+    def _of_session(
+        self, principal: Principal, places: Sequence[DeliveryPlace], session_id: int
+    ) -> list[DeliveryPlace]:
         ids = [each.delivery_id for each in places]
         sessions = self.ledger.list_sessions(ids, session_id=session_id, most=1)
         found = [p for p in places if sessions and p.delivery_id == sessions[0].delivery_id]
         if not found:
-            raise RefusedError(
-                Reason.UNKNOWN, f"there is no session {session_id}: sensordrop sessions lists them"
-            )
+            raise _no_session(principal, session_id)
         return found
 
     def _running(self, principal: Principal) -> bool:
@@ -438,11 +441,34 @@ def _exact(path: str) -> bytes:
     return path_bytes(path)
 
 
-def _no_delivery(delivery: str, names: Sequence[str], station: str | None) -> RefusedError:
+def _no_delivery(
+    principal: Principal, delivery: str, names: Sequence[str], station: str | None
+) -> RefusedError:
+    """Refuse what is about a delivery that is not there. Whoever may see some clients alone is told
+    the same of one that is another client's: not even that there is one is for them.
+    """
     meant = did_you_mean(delivery, names)
+    there = meant or f"there are: {', '.join(names) or 'none'}"
+    if principal.clients is not None:
+        return RefusedError(
+            Reason.NOT_PERMITTED, f"{_limits_of(principal)}: none of them is {delivery!r}; {there}"
+        )
     where = "" if station is None else f" on station {station!r}"
     return RefusedError(
-        Reason.USAGE,
-        f"there is no delivery {delivery!r}{where}"
-        + (f" — {meant}" if meant else f"; there are: {', '.join(names) or 'none'}"),
+        Reason.USAGE, f"there is no delivery {delivery!r}{where}{' — ' if meant else '; '}{there}"
     )
+
+
+def _no_session(principal: Principal, session_id: int) -> RefusedError:
+    """Refuse what is about a session that is not there, or another client's."""
+    lists = "sensordrop sessions lists them"
+    if principal.clients is not None:
+        return RefusedError(
+            Reason.NOT_PERMITTED, f"{_limits_of(principal)}: none has session {session_id}; {lists}"
+        )
+    return RefusedError(Reason.UNKNOWN, f"there is no session {session_id}: {lists}")
+
+
+def _limits_of(principal: Principal) -> str:
+    assert principal.clients is not None
+    return f"{principal.name} may see the deliveries of {', '.join(principal.clients)} alone"

@@ -12,6 +12,7 @@ from typing import Any
 
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.core.bandwidth import Limit
+from sensordrop.core.failure import FailureScope
 from sensordrop.core.model import UploadState
 from sensordrop.core.progress import SessionProgress, seconds_left
 from sensordrop.core.story import DeliveryPlace
@@ -37,6 +38,8 @@ IN_SESSIONS = tuple(state.value for state in UploadState if state is not UploadS
 Limits = Mapping[str | None, Limit]
 """The bandwidth limits that hold: the station's (None) and those of deliveries by name."""
 NO_LIMITS: Limits = {}
+YOUR_ADMINISTRATOR = "ask your administrator"
+"""Instead of words that may be about other clients, too."""
 
 
 def limits_of(settings: Sequence[SettingInForce], local: tzinfo) -> Limits:
@@ -114,7 +117,7 @@ def _progress_told(progress: SessionProgress, limits: Sequence[Limit]) -> Told:
 def configuration_told(state: ConfigurationState, *, whole: bool) -> Told:
     """Tell since when a daemon works with its configuration, and what it did not take since."""
     refused = state.refused_at
-    problem = state.problem if whole or state.problem is None else "ask your administrator"
+    problem = state.problem if whole or state.problem is None else YOUR_ADMINISTRATOR
     return {
         "station": state.station,
         "since": state.since.isoformat(timespec="seconds"),
@@ -123,14 +126,17 @@ def configuration_told(state: ConfigurationState, *, whole: bool) -> Told:
     }
 
 
-def breaker_told(breaker: OpenBreaker) -> Told:
-    """Tell what stops all uploads of a scope."""
+def breaker_told(breaker: OpenBreaker, *, whole: bool) -> Told:
+    """Tell what stops all uploads of a scope. One that clients share may name the file and bucket
+    of any of them: without `whole` that is left out.
+    """
+    own = whole or breaker.scope == FailureScope.PROJECT
     return {
         "station": breaker.station,
         "scope": breaker.scope,
         "target": breaker.target,
         "error_class": breaker.error_class,
-        "reason": breaker.problem,
+        "reason": breaker.problem if own else f"{breaker.error_class}: {YOUR_ADMINISTRATOR}",
         "hint": breaker.hint,
         "failures": breaker.failures,
         "opened_at": breaker.opened_at.isoformat(timespec="seconds"),

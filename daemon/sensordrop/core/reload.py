@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LIVE_KEYS = frozenset({"bandwidth", "log_level"})
+LIVE_KEYS = frozenset({"bandwidth", "control_principals", "log_level"})
 """The daemon's keys that hold at once. All others are only read at its start: what they name is held
 from then on.
 """

@@ -34,6 +34,8 @@ class _Scope:
 
     scope: FailureScope
     breaker: Breaker = field(default_factory=Breaker)
+    client: str = ""
+    """Whose file met the failure that the breaker stands open with."""
     suspects: dict[int, Suspicion] = field(default_factory=dict)
     """By upload: files that met odd failures and were not stored since."""
     got_through: bool = False
@@ -66,6 +68,8 @@ class Breakers:
             _suspect(known, upload_id)
         before = known.breaker
         known.breaker = tripped(before, failure, monotonic=now, dice=self._dice())
+        if known.breaker.failure is failure:
+            known.client = delivery.settings.client
         self._note(key, known, before)
         return known.breaker.is_open
 
@@ -146,14 +150,12 @@ class Breakers:
 
     def verdict(self, delivery: Delivery) -> tuple[bool, bool, str | None]:
         """Tell whether files of this delivery may be claimed: (any, one as a probe, reason)."""
-        opened = [b for b in self._of(delivery) if b.is_open]
+        opened = [(key, s) for key, s in self._of(delivery) if s.breaker.is_open]
         if not opened:
             return True, False, None
         now = self._clock.monotonic()
-        failure = opened[0].failure
-        assert failure is not None
-        reason = f"{failure.message} — {failure.hint}" if failure.hint else failure.message
-        return False, all(b.allows_probe(now) for b in opened), reason
+        reason = _reason(delivery, *opened[0])
+        return False, all(s.breaker.allows_probe(now) for _, s in opened), reason
 
     def workers(self, delivery: Delivery) -> int:
         """Say how many files of a delivery may be in work: fewer where its store asked for less."""
@@ -181,11 +183,11 @@ class Breakers:
             if self._changed.get(state.target) is state:
                 del self._changed[state.target]
 
-    def _of(self, delivery: Delivery) -> Iterable[Breaker]:
+    def _of(self, delivery: Delivery) -> Iterable[tuple[str, _Scope]]:
         for scope in FailureScope:
             key = delivery.settings.breaker_keys.get(scope)
             if key is not None and key in self._by_key:
-                yield self._by_key[key].breaker
+                yield key, self._by_key[key]
 
     def _close(self, key: str, known: _Scope) -> bool:
         before, known.breaker = known.breaker, PROVEN
@@ -215,6 +217,18 @@ class Breakers:
                 problem=failure.message,
                 hint=failure.hint or "it is probed and closes by itself when the trouble is over",
             )
+
+
+def _reason(delivery: Delivery, key: str, known: _Scope) -> str:
+    """Say what stops a delivery. What another client's file met names that file and its bucket,
+    which are not for everybody who may see this delivery.
+    """
+    failure = known.breaker.failure
+    assert failure is not None
+    words = failure.message
+    if known.client != delivery.settings.client:
+        words = f"{key}: {failure.error_class}, which a file of another client met"
+    return f"{words} — {failure.hint}" if failure.hint else words
 
 
 def _suspect(known: _Scope, upload_id: int) -> None:

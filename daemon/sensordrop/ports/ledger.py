@@ -178,7 +178,7 @@ class Ledger(Protocol):
         self, station: str | None, *, clients: Sequence[str] | None = None
     ) -> list[OpenBreaker]:
         """Give the breakers that are open in the living daemons of a station (None: of all), of
-        projects those of the clients.
+        projects and destinations those of the clients.
         """
         ...
 
@@ -335,11 +335,13 @@ class Ledger(Protocol):
         set_by: str,
         for_seconds: float | None = None,
         reason: str = "",
+        clients: Sequence[str] | None = None,
     ) -> bool:
         """Set something for a station, or for one of its deliveries, over the configuration.
 
         It stands until it is set anew, or ends after `for_seconds`. None ends what was set: the
-        configuration holds again. False: the ledger knows no such station or delivery.
+        configuration holds again. False: the ledger knows no such station or delivery (of the
+        clients, or of all).
         """
         ...
 

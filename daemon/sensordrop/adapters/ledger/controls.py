@@ -36,12 +36,13 @@ class Controls:
         set_by: str,
         for_seconds: float | None = None,
         reason: str = "",
+        clients: Sequence[str] | None = None,
     ) -> bool:
         """Set something, or let the configuration hold again; see `ports.Ledger`."""
         with self._connections.transaction() as cursor:
             cursor.execute(
                 query("station_place" if delivery is None else "delivery_place"),
-                {"station": station, "delivery": delivery},
+                {"station": station, "delivery": delivery, "clients": clients_of(clients)},
             )
             row = cursor.fetchone()
             if row is None:

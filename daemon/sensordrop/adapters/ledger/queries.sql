@@ -279,13 +279,16 @@ JOIN stations AS s ON s.id = d.station_id
 WHERE b.closed_at IS NULL AND d.ended_at IS NULL
   AND d.heartbeat_at > now() - interval '60 seconds'
   AND (%(station)s::text IS NULL OR s.name = %(station)s)
-  AND (%(clients)s::text[] IS NULL OR b.scope <> 'project' OR EXISTS (
+  AND (%(clients)s::text[] IS NULL OR b.scope = 'station' OR EXISTS (
        SELECT 1 FROM deliveries AS y
        JOIN clients AS c ON c.id = y.client_id
        JOIN projects AS p ON p.id = y.project_id
        JOIN destinations AS x ON x.id = y.destination_id
-       WHERE c.name = ANY(%(clients)s)
-         AND b.target = c.name || '/' || p.name || '/' || x.bucket_name))
+       WHERE c.name = ANY(%(clients)s) AND y.retired_at IS NULL
+         AND b.target = CASE
+             WHEN b.scope = 'project' THEN c.name || '/' || p.name || '/' || x.bucket_name
+             WHEN x.endpoint_url <> '' THEN x.endpoint_url
+             ELSE 's3 ' || coalesce(x.aws_region, '') END))
 ORDER BY b.opened_at, b.scope, b.target;
 
 -- name: publish_sweep
@@ -1921,7 +1924,9 @@ SELECT id AS station_id, NULL::bigint AS delivery_id FROM stations WHERE name = 
 SELECT NULL::bigint AS station_id, d.id AS delivery_id
 FROM deliveries AS d
 JOIN stations AS s ON s.name = %(station)s
+JOIN clients AS c ON c.id = d.client_id
 WHERE d.name = %(delivery)s AND d.retired_at IS NULL AND (d.shared OR d.station_id = s.id)
+  AND (%(clients)s::text[] IS NULL OR c.name = ANY(%(clients)s))
 ORDER BY d.enabled DESC, d.id DESC LIMIT 1;
 
 -- name: end_control
