@@ -31,8 +31,10 @@ def test_an_error_tells_its_failures_message_and_carries_it():
     assert error.failure == failure()
 
 
-def test_a_failure_is_passing_unless_it_says_otherwise():
-    assert not failure().permanent
+def test_a_failure_is_passing_and_everybodys_unless_it_says_otherwise():
+    plain = failure()
+    assert (plain.permanent, plain.odd, plain.slow) == (False, False, False)
+    assert (plain.hint, plain.retry_after_seconds) == ("", None)
 
 
 @pytest.mark.parametrize(

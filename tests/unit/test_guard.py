@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from sensordrop.core.guard import (
@@ -10,6 +12,7 @@ from sensordrop.core.guard import (
     RootSeen,
     RootVerdict,
     VanishRule,
+    is_held,
     judge_root,
 )
 
@@ -50,6 +53,17 @@ EXCHANGED = RootVerdict(exchanged=True)
         (RootSeen(looked_up=True, device=7, empty=True, filesystem=UNNAMED), known(), THERE),
         # Another disk with files on it, also in the same slot.
         (RootSeen(looked_up=True, device=7, filesystem=OTHER_CARD), known(), EXCHANGED),
+        (
+            RootSeen(looked_up=True, device=7, filesystem=CARD),
+            known(filesystem=OTHER_CARD),
+            EXCHANGED,
+        ),
+        # Each look reads the disk's name anew: it is its letters that are compared.
+        (RootSeen(looked_up=True, device=7, filesystem="".join([*CARD])), known(), THERE),
+        # A disk that had a name and has none is the same one while it has its number.
+        (RootSeen(looked_up=True, device=7, filesystem=UNNAMED), known(), THERE),
+        (RootSeen(looked_up=True, device=7, filesystem=CARD), known(filesystem=UNNAMED), THERE),
+        (RootSeen(looked_up=True, device=9, filesystem=CARD), known(filesystem=""), EXCHANGED),
         (RootSeen(looked_up=True, device=9, filesystem=OTHER_CARD), known(), EXCHANGED),
         (RootSeen(looked_up=True, device=7, filesystem=OTHER_CARD), known(device=None), EXCHANGED),
         (RootSeen(looked_up=True, device=9, filesystem=UNNAMED), known(), EXCHANGED),
@@ -108,6 +122,10 @@ def test_a_folder_is_offline(seen, before, words):
 @pytest.mark.parametrize(
     ("missing", "waiting", "rule", "lets"),
     [
+        (19, 19, {"share": 0.0}, True),
+        (20, 20, {"share": 0.0}, False),
+        (0, 100, {"share": 0.0}, True),
+        (49, 100, {"share": 0.5}, True),
         (VANISH_FLOOR - 1, VANISH_FLOOR - 1, {"share": 0.0}, True),
         (VANISH_FLOOR, VANISH_FLOOR, {"share": 0.5}, False),
         (50, 100, {"share": 0.5}, True),
@@ -120,3 +138,23 @@ def test_a_folder_is_offline(seen, before, words):
 )
 def test_when_missing_files_are_gone(missing, waiting, rule, lets):
     assert VanishRule(**rule).lets_vanish(missing, waiting) is lets
+
+
+@pytest.mark.parametrize(
+    ("next_at", "held"),
+    [
+        (None, False),
+        (datetime(2025, 11, 21, tzinfo=UTC), False),
+        (datetime(9998, 12, 31, tzinfo=UTC), False),
+        (datetime(9999, 1, 1, tzinfo=UTC), True),
+        (datetime(9999, 12, 31, tzinfo=UTC), True),
+    ],
+)
+def test_a_missing_file_is_held_that_is_tried_again_at_the_end_of_time(next_at, held):
+    assert is_held(next_at) is held
+
+
+def test_a_look_that_saw_nothing_but_the_folder_says_nothing_else_of_it():
+    assert RootSeen(device=7) == RootSeen(
+        device=7, looked_up=False, empty=False, filesystem="", remote=False
+    )

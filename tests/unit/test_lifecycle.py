@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -32,6 +33,7 @@ from sensordrop.core.lifecycle import (
     backoff_seconds,
     longest_wait_seconds,
     plan,
+    wants_a_human,
 )
 from sensordrop.core.model import Claim, Fingerprint, Receipt
 
@@ -158,6 +160,36 @@ def test_after_trouble_of_the_store_a_file_goes_behind_those_never_tried():
     assert decided.until == NOW
 
 
+@pytest.mark.parametrize(
+    ("dice", "seconds"), [(0.0, 1.0), (0.25, 1.25), (0.5, 1.5), (0.8, 1.8), (0.99, 1.99)]
+)
+@pytest.mark.parametrize("scope", OTHER_SCOPES)
+def test_after_an_odd_failure_a_file_rests_a_second_or_two(scope, dice, seconds):
+    # The others show meanwhile whether it was the store's trouble or this one request's.
+    odd = replace(failure(scope), odd=True)
+    decided = decide(Failed(failure=odd), attempts=99, dice=dice, times_to_retry=0)
+    assert decided == GiveBack(until=after(seconds), failure=odd)
+
+
+@pytest.mark.parametrize(
+    ("pause_after_failures", "failed_files", "wanted"),
+    [
+        (5, 0, False),
+        (5, 4, False),
+        (5, 5, True),
+        (5, 6, True),
+        (1, 0, False),
+        (1, 1, True),
+        (0, 0, False),
+        (0, 1_000, False),
+        (-1, 1_000, False),
+    ],
+)
+def test_a_delivery_is_paused_when_so_many_files_failed(pause_after_failures, failed_files, wanted):
+    policy = RetryPolicy(pause_after_failures=pause_after_failures)
+    assert wants_a_human(failed_files, policy) is wanted
+
+
 def test_the_waits_double_from_the_configured_delay_up_to_the_cap():
     waits = [
         decide(
@@ -246,5 +278,9 @@ def test_the_wait_reaches_its_cap():
 
 def test_the_policy_without_settings_is_that_of_the_documentation():
     assert RetryPolicy() == RetryPolicy(
-        times_to_retry=3, retry_delay_seconds=5, retry_cap_seconds=3600, quiet_seconds=10
+        times_to_retry=3,
+        retry_delay_seconds=5,
+        retry_cap_seconds=3600,
+        quiet_seconds=10,
+        pause_after_failures=5,
     )
