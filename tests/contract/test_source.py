@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from sensordrop.adapters.beneath import BeneathOpener
-from sensordrop.adapters.source import IN_MEMORY_BYTES, FolderSource, classified
+from sensordrop.adapters.opened_file import IN_MEMORY_BYTES, classified
+from sensordrop.adapters.source import FolderSource
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.model import EntryType
 from sensordrop.ports.reading import DigestPlan, FileGoneError, RootMissingError

@@ -190,6 +190,40 @@ def test_a_share_that_hangs_while_its_files_are_read_keeps_nobody_else_from_uplo
         assert stores["dead"].calls == 9, "what was written off was stored all the same"
 
 
+def test_a_disk_that_holds_whoever_reads_it_keeps_no_small_file_of_others_waiting(
+    ledger, database, tmp_path, scouting
+):
+    """The folder itself answers, as that of a dead card reader does; it is no network share."""
+    place = register(ledger, binding("dead"), binding("well"))
+    roots = {name: tmp_path / name for name in place.delivery_ids}
+    roots["well"].mkdir()
+    with fuse_folder(roots["dead"], {f"S1/{n}.wav": b"data %d" % n for n in range(3)}) as share:
+        stores = {name: Store() for name in roots}
+        deliveries = {
+            name: make(root, place.delivery_ids[name], stores[name], name)
+            for name, root in roots.items()
+        }
+        dead = deliveries["dead"]
+        dead.settings.source.is_remote = lambda: False
+        share.hang_reads()
+        drop(roots["well"])
+        scouting(place, *deliveries.values(), blind=True)
+        wait_until(lambda: len(paths(database)) == 4, "all are on the books")
+        with uploading(ledger, place, *deliveries.values()):
+            wait_until(lambda: dead.offline_reason, "it is noticed")
+            assert "a file does not answer: S1/" in dead.offline_reason
+            stored = "SELECT count(*) FROM file_uploads WHERE state = 'uploaded'"
+            wait_until(lambda: ask(database, stored) == [(1,)], "the other delivery's is stored")
+            claimed = "SELECT count(*) FROM upload_queue WHERE claimed_by IS NOT NULL"
+            wait_until(lambda: ask(database, claimed) == [(0,)], "all claims are given back")
+            assert dead.offline_reason, "it came back though its files are held"
+            share.answer()
+            wait_until(lambda: ask(database, stored) == [(4,)], "all are stored")
+            wait_until(lambda: dead.offline_reason is None, "it is back")
+    assert ask(database, "SELECT * FROM upload_failures") == []
+    assert stores["dead"].calls == 3, "what was given up was stored all the same"
+
+
 class Deaf(InotifyWatcher):
     """A watcher that looks well and reports nothing."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensordrop.adapters.source import classified
+from sensordrop.adapters.opened_file import classified
 
 DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
 

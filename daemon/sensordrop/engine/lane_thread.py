@@ -15,12 +15,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import structlog
+
 from sensordrop.core.failure import InterruptedAttemptError
 from sensordrop.ports.life import StopFlag
 from sensordrop.ports.transfer import HttpAnswer, HttpRequest, Lane
 
 TURN_SECONDS = 0.25
 """Longest time without a look at the stop flag."""
+HELD_SECONDS = 5.0
+"""A lane that has not turned for so long waits for a disk: nothing else that it does takes long. It
+is asked for only where a delivery's disk is known not to answer."""
+
+_log = structlog.get_logger()
 
 Answered = Callable[[HttpAnswer], None]
 Job = Callable[[], None]
@@ -46,6 +53,8 @@ class LaneThread:
         self._answered: dict[int, Answered] = {}
         self._waiting: deque[_Waiting] = deque()
         self._closing = False
+        self._given_up = False
+        self._turned_at = time.monotonic()
         self._broken_off: Job = lambda: None
         self._look: Job = lambda: None
         self._turned: Job = lambda: None
@@ -70,7 +79,20 @@ class LaneThread:
     @property
     def alive(self) -> bool:
         """Whether the thread still takes work."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._given_up
+
+    @property
+    def held(self) -> bool:
+        """Whether a disk has been holding the thread for a while."""
+        return self.alive and time.monotonic() - self._turned_at >= HELD_SECONDS
+
+    def give_up(self) -> None:
+        """Take no more work, and send nothing more: the thread is held, and others take its place.
+
+        Flights in it are interrupted. It lets go of what it has as soon as it is free. Safe from
+        every thread.
+        """
+        self._given_up = True
 
     def resize(self, most: int) -> None:
         """Send so many requests at once from now on. Safe from every thread."""
@@ -122,24 +144,38 @@ class LaneThread:
         flight.tickets.clear()
 
     def _drive(self) -> None:
-        while not self._closing or self._answered or self._waiting:
+        try:
+            self._turn_until_closed()
+        except Exception as bug:  # noqa: BLE001 — whoever uses the lane begins another one
+            _log.error("bug", thread=self._thread.name, exc_info=bug)
+
+    def _turn_until_closed(self) -> None:
+        while not self._given_up and (not self._closing or self._answered or self._waiting):
             if self._abandon.is_set():
                 self._break_off()
             self._do_jobs(block=not (self._answered or self._waiting))
             self._start_waiting()
-            for ticket, answer in self._lane.step(TURN_SECONDS if self._answered else 0.0):
-                answered = self._answered.pop(ticket, None)
-                if answered is not None:
-                    answered(answer)
+            self._take_answers()
             if time.monotonic() >= self._look_at:
                 self._look()
                 self._look_at = time.monotonic() + TURN_SECONDS
             self._turned()
+            self._turned_at = time.monotonic()
+        if self._given_up:
+            self._break_off()
         self._lane.close()
+
+    def _take_answers(self) -> None:
+        for ticket, answer in self._lane.step(TURN_SECONDS if self._answered else 0.0):
+            answered = self._answered.pop(ticket, None)
+            if answered is not None and not self._given_up:
+                answered(answer)
+                self._turned_at = time.monotonic()
 
     def _do_jobs(self, *, block: bool) -> None:
         """Do what was asked for; with nothing running, wait for something."""
-        while True:
+        while not self._given_up:
+            self._turned_at = time.monotonic()
             try:
                 job = self._jobs.get(block=block, timeout=TURN_SECONDS if block else None)
             except queue.Empty:

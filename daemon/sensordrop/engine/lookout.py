@@ -13,6 +13,7 @@ from enum import StrEnum
 import structlog
 
 from sensordrop.core.guard import RootKnown, RootSeen, judge_root
+from sensordrop.core.keys import path_text
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.errands import Errands
 from sensordrop.engine.sweeper import KnownDisk
@@ -50,6 +51,8 @@ class _Place:
     """How often anything had been mounted when it was last looked up."""
     exchanged: bool = False
     accepted: bool = False
+    held_call: int | None = None
+    """The call on a file that was seen to wait for too long."""
 
 
 class Lookout:
@@ -104,17 +107,37 @@ class Lookout:
                 yield delivery, change
 
     def hung(self, delivery: Delivery) -> bool:
-        """Tell whether a folder does not answer; its delivery is offline then. Asked for often."""
-        if self._looks.held_up_seconds(delivery.key) < self._hung_seconds:
-            return False
-        self._looks.write_off(delivery.key)
-        reason = f"the folder does not answer: {delivery.settings.root}"
-        if delivery.offline_reason != reason:
+        """Tell whether a folder, or a file in it that is read, does not answer; its delivery is
+        offline then. Asked for often.
+        """
+        if self._looks.held_up_seconds(delivery.key) >= self._hung_seconds:
+            self._looks.write_off(delivery.key)
+            reason = f"the folder does not answer: {delivery.settings.root}"
+        else:
+            held = self._held_file(delivery)
+            if held is None:
+                return False
+            reason = f"a file does not answer: {held} in {delivery.settings.root}"
+        if delivery.offline_reason is None or not delivery.hung:
             _log.warning("delivery_offline", delivery=delivery.name, problem=reason,
                          hint="look at the share or the disk; it goes on by itself")  # fmt: skip
             delivery.offline_reason = reason
             delivery.hung = delivery.slow_folder = True
         return True
+
+    def _held_file(self, delivery: Delivery) -> str | None:
+        """Name the file whose disk does not answer, while the folder itself may well do so.
+
+        It must be seen twice: after the whole process was stopped for a while, each call seems to
+        have waited for long.
+        """
+        place, held = self._place(delivery.key), delivery.settings.source.held_up()
+        if held is None or held.seconds < self._hung_seconds:
+            place.held_call = None
+            return None
+        seen_before = place.held_call is not None
+        place.held_call = held.call
+        return (path_text(held.path) or ".") if seen_before else None
 
     def accept(self, delivery: Delivery) -> None:
         """Take the folder as it is from the next look on, though it is empty: somebody said so."""
@@ -157,6 +180,8 @@ class Lookout:
         )
 
     def _judge(self, delivery: Delivery, seen: RootSeen) -> list[Change]:
+        if delivery.hung and self._held_file(delivery) is not None:
+            return []  # the folder answers, but whoever reads its files is held
         delivery.hung = False
         if seen.looked_up:
             delivery.slow_folder = delivery.slow_folder or seen.remote

@@ -34,6 +34,17 @@ class Pieces:
     md5s: Sequence[bytes]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldUp:
+    """A call to the disk that has not come back yet."""
+
+    call: int
+    """Tells it from all others of its folder."""
+    path: bytes
+    seconds: float
+    """For how long it has been waiting."""
+
+
 class RootMissingError(Exception):
     """The delivery's folder itself is not there, or is not a folder."""
 
@@ -126,6 +137,13 @@ class Source(Protocol):
 
     def mount_changes(self) -> int:
         """Tell how often anything was mounted or unmounted on this machine since the start.
+
+        Never blocks.
+        """
+        ...
+
+    def held_up(self) -> HeldUp | None:
+        """Tell which look at a file, or read of one, waits for longest; None: none is under way.
 
         Never blocks.
         """
