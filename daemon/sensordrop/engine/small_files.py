@@ -1,4 +1,4 @@
-"""Small files: worked on in one thread, many at once, from their opening to the store's answer.
+"""Small files: a lane works on them in one thread, many at once, from opening to the answer.
 
 A disk that does not answer holds that thread, and all files in it. It is given up then as a whole,
 and another one begun: the outcome of each claim is told once, by whoever takes it out.
@@ -43,6 +43,7 @@ class SmallFiles:
         self,
         lane: Lane,
         *,
+        name: str,
         most: int,
         abandon: StopFlag,
         done: Callable[[Sequence[Done]], None],
@@ -66,10 +67,14 @@ class SmallFiles:
         """Those that hold something of the thread's; it alone touches them."""
         self._at: Delivery | None = None
         """Whose file the thread is at just now."""
-        self._thread = LaneThread(lane, name="transfers", most=most, abandon=abandon)
+        self._thread = LaneThread(lane, name=name, most=most, abandon=abandon)
         self._thread.begin(
             broken_off=self._break_off, look=self._break_off_paused, turned=self._turned
         )
+
+    def __len__(self) -> int:
+        """Count the claims in it. Safe from every thread."""
+        return len(self._inside)
 
     @property
     def alive(self) -> bool:

@@ -1,10 +1,9 @@
-"""The transfers: small files in one thread, many at once; large ones by workers, part by part.
+"""The transfers: small files in lanes of theirs, many at once; large ones by workers, in parts.
 
 What takes long (hashing large files, folders on a network, stores that must be asked twice, keys
-that are known to be taken, other content under the key) would hold the lane up, so it goes to the
-worker threads. They
-send their bytes through a lane of their own: reading a large file from a slow disk must not hold
-up the small ones.
+that are known to be taken, other content under the key) would hold a lane up, so it goes to the
+worker threads. They send their bytes through other lanes: reading a large file from a slow disk
+must not hold up the small ones.
 """
 
 from __future__ import annotations
@@ -25,7 +24,10 @@ from sensordrop.ports.storing import PartsJournal
 from sensordrop.ports.transfer import Flight, Lane
 
 LANE_BYTES = 4 * 1024 * 1024
-"""Files up to this size go through the small files' lane: hashing them takes milliseconds."""
+"""Files up to this size go through the small files' lanes: hashing them takes milliseconds."""
+SMALL_LANES = 2
+"""Threads that send small files. One alone is what all files wait for: most of its time goes into
+hashing and encrypting, which another core can do. A third one would mostly wait for Python."""
 
 LARGE_LANES = 2
 """Threads that send large files: one alone would have to encrypt everything on one core."""
@@ -105,7 +107,7 @@ class TransferPool:
             close_thread=close_thread,
             ended=self._ended,
         )
-        self._small = self._begin_small()
+        self._small = [self._begin_small(number) for number in range(SMALL_LANES)]
 
     def submit(self, claim: Claim, delivery: Delivery) -> None:
         """Give the pool a claim to work on; it begins when there is room."""
@@ -122,26 +124,33 @@ class TransferPool:
         What other deliveries had in them is tried again.
         """
         claims: list[Claim] = []
-        if self._small.held_by(delivery):
-            held, self._small = self._small, self._begin_small()
-            claims = held.give_up(delivery)
+        for number, lane in enumerate(self._small):
+            if lane.held_by(delivery):
+                self._small[number] = self._begin_small(number)
+                claims += lane.give_up(delivery)
         self._large.give_up_held()
         return claims + self._workers.write_off(delivery)
 
     def resize(self, size: int) -> None:
         """Work on so many claims at once from now on. What is at work is not broken off."""
         self._turnstile.resize(size)
-        self._small.resize(size)
+        for lane in self._small:
+            lane.resize(size)
         self._large.resize(size)
         self._workers.resize(size)
         self.backlog = size
 
-    def _set_going(self, claim: Claim, delivery: Delivery) -> None:
+    def _set_going(self, claim: Claim, delivery: Delivery, lane: SmallFiles | None = None) -> None:
+        """Have a claim worked on now. `lane`: the one that has room for it; otherwise the one with
+        the fewest claims takes it, so that single files always go the same way.
+        """
         slow = claim.listed or claim.fingerprint.size_bytes > LANE_BYTES
         if slow or delivery.slow_folder:
             self._workers.submit(claim, delivery)
-        else:
-            self._small.submit(claim, delivery)
+            return
+        if lane is None:
+            lane = min(self._small, key=len)
+        lane.submit(claim, delivery)
 
     def wake(self) -> None:
         """Make a waiting `collect` return. Safe from every thread."""
@@ -149,29 +158,36 @@ class TransferPool:
 
     def collect(self, seconds: float) -> list[Done]:
         """Wait for outcomes or a wake, at most so long; give all that are there."""
-        if not self._small.alive and not self._closed:  # it ended by a mistake of ours
-            ended, self._small = self._small, self._begin_small()
-            ended.give_up(None)
+        for number, lane in enumerate(self._small):
+            if not lane.alive and not self._closed:  # it ended by a mistake of ours
+                self._small[number] = self._begin_small(number)
+                lane.give_up(None)
         return self._workers.collect(seconds)
 
     def close(self) -> None:
         """Let the threads end when their work is done. Does not wait for them."""
         self._closed = True
-        self._small.close()
+        for lane in self._small:
+            lane.close()
         self._workers.close(then=self._large.close)
 
-    def _begin_small(self) -> SmallFiles:
+    def _begin_small(self, number: int) -> SmallFiles:
         return SmallFiles(
             self._make_lane(self.backlog),
+            name=f"transfers-{number}",
             most=self.backlog,
             abandon=self._abandon,
             done=self._workers.put,
             too_slow=self._workers.submit,
-            ended=self._ended,
+            # The next claim stays in the lane: waking another thread would cost more.
+            ended=lambda delivery: self._begin_next(delivery, self._small[number]),
         )
 
     def _ended(self, delivery: Delivery) -> None:
-        """Begin the next claim: the lane must not wait for whoever writes the outcome down."""
+        self._begin_next(delivery)
+
+    def _begin_next(self, delivery: Delivery, lane: SmallFiles | None = None) -> None:
+        """Begin the next claim: a lane must not wait for whoever writes the outcome down."""
         following = self._turnstile.leave(delivery)
         if following is not None:
-            self._set_going(*following)
+            self._set_going(*following, lane=lane)
