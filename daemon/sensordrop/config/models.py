@@ -428,8 +428,9 @@ class DeliveryConfig(_Settings):
         str,
         Setting(
             OneOf(("curl", "boto3")),
-            "What sends small files: `curl` sends many at once from one thread. Large files, and "
-            "whatever is not plain, go through boto3 in any case.",
+            "What sends the bytes: `curl` sends many requests at once from few threads; `boto3` "
+            "is for a store that does not get on with that, and takes several times as much "
+            "processor time.",
         ),
     ] = "curl"
 
