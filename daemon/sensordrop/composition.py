@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import os
-import platform
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from sensordrop.adapters import logs as log
 from sensordrop.adapters.clock import SystemClock, local_zone
 from sensordrop.adapters.descriptors import make_room
 from sensordrop.adapters.exposition import CONTENT_TYPE, Exposition
-from sensordrop.adapters.finder import FindFinder, WalkFinder
+from sensordrop.adapters.finder import FindFinder, WalkFinder, find_is_gnu
 from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
@@ -307,8 +306,7 @@ def _inotify(hints: HintQueue) -> Watcher:
 
 
 def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
-    # The find of other systems knows no -printf.
-    if config.use_find and platform.system() == "Linux" and shutil.which("find"):
+    if config.use_find and find_is_gnu():
         return FindFinder
     return WalkFinder
 

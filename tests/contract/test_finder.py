@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensordrop.adapters.finder import FindFinder, WalkFinder
+from sensordrop.adapters.finder import FindFinder, WalkFinder, find_is_gnu
 from sensordrop.core.keys import path_text
 from sensordrop.core.selection import JUNK_FOLDERS
 
@@ -648,3 +648,15 @@ def test_without_a_find_program_the_report_says_so(drop):
     assert not report.complete
     assert "no-such-find-program" in report.problem
     assert "use_find" in report.problem
+
+
+def test_a_find_that_prints_no_facts_is_not_used(tmp_path):
+    """That of macOS, of the BSDs and of BusyBox refuses -printf; Windows has another find."""
+    old = tmp_path / "find"
+    for script in ('echo "find: -printf: unknown primary" >&2; exit 1', "echo '---- x'; exit 0"):
+        old.write_text(f"#!/bin/sh\n{script}\n")
+        old.chmod(0o755)
+        find_is_gnu.cache_clear()
+        assert not find_is_gnu(str(old))
+    assert not find_is_gnu(str(tmp_path / "none"))
+    assert find_is_gnu("find")

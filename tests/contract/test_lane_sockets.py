@@ -13,6 +13,7 @@ import certifi
 import pytest
 
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
+from sensordrop.adapters.s3.sockets import PortableSockets
 from sensordrop.ports.transfer import HttpAnswer, HttpRequest
 
 PATIENCE_SECONDS = 60.0
@@ -61,8 +62,10 @@ class Server:
         self.hung_up.set()
 
 
-@pytest.fixture
-def lane() -> Iterator[CurlLane]:
+@pytest.fixture(params=["epoll", "what other systems have"])
+def lane(request, monkeypatch) -> Iterator[CurlLane]:
+    if request.param != "epoll":
+        monkeypatch.setattr("sensordrop.adapters.s3.curl.make_sockets", PortableSockets)
     made = CurlLane(LaneSettings(most_connections=4))
     yield made
     made.close()

@@ -9,7 +9,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -211,31 +210,3 @@ def test_events_hold_nothing_that_a_terminal_obeys_and_any_encoding_takes_them(h
     assert done.stdout.isascii()
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [e["path"] for e in events if e["event"] == "file_stored"] == [f"950349/{name}"]
-
-
-ELSEWHERE = """
-import fcntl, os, platform, sys
-
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.startswith("watchdog.observers.inotify"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Missing())
-platform.system = lambda: "Darwin"
-del fcntl.F_SETLEASE, os.O_PATH
-from sensordrop.cli.app import main
-main()
-"""
-"""A system without inotify, leases and GNU find, as far as this one can play it."""
-
-
-def test_a_run_by_hand_needs_nothing_that_only_linux_has(hand):
-    stored = hand.record(3)
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, "upload", "--config", hand.file.name],
-        env=hand.environment, cwd=hand.folder, capture_output=True, encoding="utf-8",
-        stdin=subprocess.DEVNULL, timeout=2 * WAIT_SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert hand.bucket.digests() == stored

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 from contextlib import suppress
 from dataclasses import dataclass
+
+with suppress(ModuleNotFoundError):  # Windows counts no descriptors
+    import resource
 
 BESIDE_UPLOADS = 40
 """Descriptors for all that is no upload: logs, locks, watcher, sweeps, the services' connections to
@@ -30,6 +32,8 @@ def uploads_that_fit(limit: int) -> int:
 def make_room(uploads: int) -> Room:
     """Raise this process' limit as far as it may and these uploads need; say what came of it."""
     wanted = BESIDE_UPLOADS + PER_UPLOAD * uploads
+    if "resource" not in globals():
+        return Room(limit=wanted, wanted=wanted, uploads=uploads)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted:

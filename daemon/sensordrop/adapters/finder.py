@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import cache
 from itertools import islice
 
 from sensordrop.adapters.listing import NOT_ENDED, Problems, Root, opened_folder, record_of, rows_of
@@ -32,6 +33,9 @@ POLL_MILLISECONDS = 250
 END_SECONDS = 5.0
 """How long find may take to end after SIGTERM, and then after SIGKILL."""
 
+PROBE_SECONDS = 30.0
+"""How long find may take to say what it can do: it is loaded from a disk that may be busy."""
+
 FOLDER_MARK = b"///\0"
 """What find prints for a folder: counted and taken out. No record can hold three slashes."""
 
@@ -47,6 +51,24 @@ _CAN_USE_DESCRIPTORS = os.scandir in os.supports_fd and {os.open, os.stat, os.ac
 
 
 # --- native find --------------------------------------------------------------------------
+
+
+@cache
+def find_is_gnu(program: str = "find") -> bool:
+    """Tell whether this machine's find can do what is wanted of it: print facts of entries.
+
+    GNU's can. That of macOS, the BSDs and BusyBox can't, and Windows calls another program find.
+    Asked once for a process; blocks for some milliseconds.
+    """
+    asked = ["-maxdepth", "0", "-readable", "-printf", "%y//%C@"]
+    try:
+        done = subprocess.run(
+            [program, os.sep, "-ignore_readdir_race", *asked], check=False, capture_output=True,
+            stdin=subprocess.DEVNULL, timeout=PROBE_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and done.stdout.startswith(b"d//")
 
 
 class FindFinder:

@@ -7,16 +7,19 @@ One datagram per event in the journal's native protocol, which systemd documents
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
 import struct
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from sensordrop.core.terminal import printable
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no journal
+    import fcntl
 
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "sensordropd"

@@ -136,11 +136,11 @@ def lasting_name(path: str) -> str:
     changes with the order in which disks are found. Raises OSError.
     """
     device = os.stat(path).st_dev  # noqa: PTH116 — text stays text
-    fsid = os.statvfs(path).f_fsid
     with open(MOUNTINFO, "rb") as table:  # noqa: PTH123 — text stays text
         mount = mount_of(os.fsencode(os.path.realpath(path)), parse_mountinfo(table.read()))
     if mount is None:
         return ""
+    fsid = os.statvfs(path).f_fsid
     if uuid := _uuid_of(device):
         return f"{mount.filesystem} {uuid}"
     # FAT and its like make their number from the device's: it names the slot and not the card.
@@ -201,6 +201,21 @@ class MountTable:
         self._file.close()
 
 
+class NoMountTable:
+    """Stands for the table where the kernel shows none: only Linux does."""
+
+    def changed(self) -> bool:
+        """Nothing is ever seen to change."""
+        return False
+
+    def read(self) -> Sequence[Mount]:
+        """Nothing is known."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class MountWatch:
     """The mount table for many: each asks on its own whether it has changed. Never blocks; safe
     from every thread.
@@ -208,7 +223,10 @@ class MountWatch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._table = MountTable()
+        try:
+            self._table: MountTable | NoMountTable = MountTable()
+        except FileNotFoundError:
+            self._table = NoMountTable()
         self._changes = 0
 
     def changes(self) -> int:

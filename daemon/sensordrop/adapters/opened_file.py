@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
+from sensordrop.adapters.by_path import read_at
 from sensordrop.adapters.disk_calls import DiskCalls
 from sensordrop.core.failure import (
     Failure,
@@ -23,6 +23,13 @@ from sensordrop.core.keys import path_text
 from sensordrop.core.model import Fingerprint
 from sensordrop.ports.life import StopFlag
 from sensordrop.ports.reading import DigestPlan, Pieces
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    _HAS_LEASES = False
+else:
+    _HAS_LEASES = hasattr(fcntl, "F_SETLEASE")
 
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 """Files up to this size are read once and sent from memory; larger ones are read twice."""
@@ -38,6 +45,14 @@ _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO})
 
 
+def _read_into(descriptor: int, buffer: bytearray | memoryview, at: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], at)
+    block = read_at(descriptor, len(buffer), at)
+    buffer[: len(block)] = block
+    return len(block)
+
+
 class _Disk:
     """An open file's calls to the disk, each noted while it is under way."""
 
@@ -51,7 +66,7 @@ class _Disk:
         self._see_open()
         call = self._calls.begin(self._path)
         try:
-            return os.pread(self._descriptor, amount, at)
+            return read_at(self._descriptor, amount, at)
         except OSError as error:
             raise classified(error, self._path, "read") from error
         finally:
@@ -61,7 +76,7 @@ class _Disk:
         self._see_open()
         call = self._calls.begin(self._path)
         try:
-            return os.preadv(self._descriptor, [buffer], at)
+            return _read_into(self._descriptor, buffer, at)
         except OSError as error:
             raise classified(error, self._path, "read") from error
         finally:
@@ -162,7 +177,7 @@ class OpenedFile:
         calls; SIGIO must be ignored, or a writer that opens the file in between ends the
         process. False where leases are not to be had: network shares, files of other owners.
         """
-        if not hasattr(fcntl, "F_SETLEASE"):
+        if not _HAS_LEASES:
             return False
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from sensordrop.core.glob import name_regex
 from sensordrop.core.keys import path_text
 from sensordrop.core.sandbox import Sandbox, drop_in
 from sensordrop.core.selection import JUNK_FOLDERS
+
+with suppress(ModuleNotFoundError):  # Windows has none
+    import pwd
 
 MIB = 1024 * 1024
 STATE_FREE_BYTES = 256 * MIB
@@ -75,6 +78,8 @@ def _unusable(shown: str, error: OSError) -> Check:
 
 
 def _who() -> str:
+    if "pwd" not in globals():
+        return "this user"
     try:
         return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
     except KeyError:  # a container's user may have no name

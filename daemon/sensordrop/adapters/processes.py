@@ -16,7 +16,6 @@ program, and ended by that one's stop. Needs Linux: flock, /proc.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -32,6 +31,9 @@ from types import TracebackType
 from typing import Self
 
 from sensordrop.ports.life import StopFlag
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no servers of ours
+    import fcntl
 
 READY_LIMIT_SECONDS = 300.0
 """Longest wait for a server to answer: a database that was killed replays its log first."""
@@ -201,14 +203,20 @@ def run_to_end(
             process.wait()
 
 
+def is_root() -> bool:
+    """Tell whether this is root; nobody is on Windows."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
 def open_private(path: Path, flags: int) -> int:
     """Open (and make, readable by its owner alone) a file of ours; never through a link.
 
     A file that root makes in somebody else's folder is given to that folder's owner, who would
     otherwise be locked out later. Raises OSError.
     """
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    if os.geteuid() == 0 and os.fstat(descriptor).st_uid == 0:
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags | os.O_CREAT | more, 0o600)
+    if is_root() and os.fstat(descriptor).st_uid == 0:
         folder = path.parent.stat()
         if folder.st_uid != 0:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
@@ -435,6 +443,11 @@ class SharedServer(ABC):
     # --- how it is done --------------------------------------------------------------------
 
     def _make_directory(self) -> None:
+        if "fcntl" not in globals() or not Path("/proc/self/stat").exists():
+            raise EmbeddedServerError(
+                f"{self._name} can be embedded on Linux only (it takes flock and /proc): name one "
+                "that runs elsewhere, a ledger with --database URL or SENSORDROP_DATABASE_URL"
+            )
         # Others may pass through root's folder (the server may be another user), never list it.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         self.directory.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,9 @@ from sensordrop.core.receipt_form import (
     manifest_line,
 )
 from sensordrop.ports.receipts import FinishedReceipt
+
+with suppress(ModuleNotFoundError):  # Windows has none
+    import fcntl
 
 NAME_CHARACTERS = 120
 """As long may a receipt's folder be named: others put something before and after it."""

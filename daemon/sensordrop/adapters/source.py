@@ -11,7 +11,9 @@ import errno
 import os
 import stat
 
+from sensordrop.adapters import by_path
 from sensordrop.adapters.beneath import BeneathOpener
+from sensordrop.adapters.by_path import DESCRIPTORS
 from sensordrop.adapters.disk_calls import DiskCalls
 from sensordrop.adapters.mounts import lasting_name, mount_watch, needs_polling
 from sensordrop.adapters.opened_file import OpenedFile, classified, fingerprint_of, not_regular
@@ -23,11 +25,15 @@ from sensordrop.ports.reading import (
     RootMissingError,
 )
 
-_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK a pipe that lies in the folder would block its worker for ever.
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-_BENEATH = BeneathOpener(_FILE_FLAGS)
+if DESCRIPTORS:
+    _FOLDER_FLAGS = (
+        getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    )
+    # Without O_NONBLOCK a pipe that lies in the folder would block its worker for ever.
+    _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    _BENEATH: BeneathOpener | None = BeneathOpener(_FILE_FLAGS)
+else:
+    _BENEATH = None
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _ENTRY_TYPES = {
@@ -44,10 +50,19 @@ _ENTRY_TYPES = {
 class FolderSource:
     """`ports.Source` on a local folder. Safe from every thread."""
 
-    def __init__(self, root: str, opener: BeneathOpener | None = _BENEATH) -> None:
-        """Read below `root`. `opener`: the quick way to open a file; None: folder by folder."""
+    def __init__(
+        self,
+        root: str,
+        opener: BeneathOpener | None = _BENEATH,
+        *,
+        descriptors: bool = DESCRIPTORS,
+    ) -> None:
+        """Read below `root`. `opener`: the quick way to open a file; None: folder by folder.
+        Without `descriptors`: by its path.
+        """
         self._root = os.fsencode(root)
         self._opener = opener
+        self._descriptors = descriptors
         self._calls = DiskCalls()
 
     def device(self) -> int | None:
@@ -131,6 +146,8 @@ class FolderSource:
 
     def _open(self, path: bytes) -> int:
         try:
+            if not self._descriptors:
+                return by_path.open_file(self._checked_root(path), path)
             root = self._open_root(path)
             try:
                 if self._opener is not None:
@@ -150,6 +167,8 @@ class FolderSource:
             raise classified(error, path, "open") from error
 
     def _lstat(self, path: bytes) -> os.stat_result:
+        if not self._descriptors:
+            return by_path.look(self._checked_root(path), path)
         root = self._open_root(path)
         try:
             folder, name = _walk(root, path)
@@ -162,13 +181,24 @@ class FolderSource:
 
     def _open_root(self, path: bytes) -> int:
         """Give a descriptor of the root, to find that path below it."""
-        around = b"/%b/" % path
-        if b"//" in around or b"/./" in around or b"/../" in around:
-            raise ValueError(f"not a path below the root: {path_text(path)!r}")
+        _see_below(path)
         try:
             return os.open(self._root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
         except OSError as error:
             raise RootMissingError(os.fsdecode(self._root)) from error
+
+    def _checked_root(self, path: bytes) -> bytes:
+        """Give the root, to find that path below it by name; see that it is there."""
+        _see_below(path)
+        if self.device() is None:
+            raise RootMissingError(os.fsdecode(self._root))
+        return self._root
+
+
+def _see_below(path: bytes) -> None:
+    around = b"/%b/" % path
+    if b"//" in around or b"/./" in around or b"/../" in around:
+        raise ValueError(f"not a path below the root: {path_text(path)!r}")
 
 
 def _walk(root: int, path: bytes) -> tuple[int, bytes]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import json
 import os
 import secrets
 import socket
 import uuid
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
 import structlog
 
 from sensordrop.ports.life import ReloadOutcome
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no daemon of ours
+    import fcntl
 
 MOST_CRASH_REPORTS = 10
 """Crash reports that are kept; older ones are deleted."""
@@ -43,6 +46,11 @@ class StateDirectory:
 
     def hold(self) -> None:
         """Make the folder if need be, and take hold of it."""
+        if "fcntl" not in globals():
+            raise StateDirectoryError(
+                "sensordropd needs a system with flock: Linux. Here folders are uploaded by hand, "
+                "with sensordrop upload."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -38,6 +38,6 @@ def whoever_calls() -> str:
     """Name who sets it, also behind sudo."""
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        user = f"uid {os.getuid()}"
+    except (KeyError, OSError, ImportError):  # a user id without a name
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
     return f"{user}@{socket.gethostname()}"

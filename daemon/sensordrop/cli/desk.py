@@ -128,7 +128,8 @@ def is_answered(place: Place) -> bool:
 
 def _behalf() -> str:
     """Say for whom root asks, behind sudo."""
-    return os.environ.get("SUDO_USER", "") if os.geteuid() == 0 else ""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return os.environ.get("SUDO_USER", "") if is_root else ""
 
 
 def _end(words: str, code: Exit) -> NoReturn:

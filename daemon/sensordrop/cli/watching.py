@@ -7,11 +7,9 @@ import io
 import os
 import select
 import sys
-import termios
 import time
-import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +25,10 @@ from sensordrop.cli.status import remarks, show, table_of
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
 
+with suppress(ModuleNotFoundError):  # Windows has none
+    import termios
+    import tty
+
 TURN_SECONDS = 1.0
 
 Draw = Callable[[dict[str, Any] | None, str], None]
@@ -40,7 +42,7 @@ def keep_watching(place: Place, *, as_json: bool) -> None:
 
     Ends the program where the first question already gets no answer.
     """
-    on_screen = sys.stdout.isatty() and not as_json
+    on_screen = sys.stdout.isatty() and not as_json and "termios" in globals()
     try:
         if on_screen:
             with _screen() as (draw, wait):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import grp
 import os
 import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sensordrop.config import DaemonConfig, masked
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no daemon of ours
+    import fcntl
+    import grp
 
 NAME = "control.sock"
 SYSTEM_SOCKET = Path("/run/sensordrop") / NAME
@@ -53,6 +55,9 @@ def short_name(path: Path) -> Iterator[str]:
     A socket's name has 107 bytes at most (unix(7)); through its folder's descriptor, only the
     last part of the path counts. Raises OSError.
     """
+    if not hasattr(os, "O_PATH"):  # not Linux: the name must do as it is
+        yield str(path)
+        return
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -62,7 +67,9 @@ def short_name(path: Path) -> Iterator[str]:
 
 def connect(path: Path, *, timeout_seconds: float) -> socket.socket:
     """Connect to a control socket. Raises OSError."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_seconds)
         with short_name(path) as name:

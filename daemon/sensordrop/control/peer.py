@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from sensordrop.core.principal import Grant, KnownGrant, Peer
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no daemon of ours
+    import grp
+    import pwd
 
 CREDENTIALS = struct.Struct("iII")
 """`struct ucred` of unix(7): process, user, group."""

@@ -6,14 +6,13 @@ few to listen. So nobody who is slow or hostile holds anybody up, and uploads ar
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,9 @@ from sensordrop.control.visits import ASK_SECONDS, Visit, Visits
 from sensordrop.core.admission import MOST_AT_WORK, MOST_AT_WORK_FOR_ANYBODY, MOST_CONNECTIONS
 from sensordrop.core.principal import Grant, KnownGrant, Principal, Rank, principal_of, rank_of
 from sensordrop.ports.life import StopFlag
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no daemon of ours
+    import grp
 
 WORK_WAIT_SECONDS = 20.0
 """How long a request waits for its turn at the ledger."""

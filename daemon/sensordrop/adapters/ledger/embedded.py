@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -38,6 +37,9 @@ from sensordrop.adapters.processes import (
     sync_folder,
     write_whole,
 )
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no servers of ours
+    import pwd
 
 ROLE = "sensordrop"
 DATABASE = "sensordrop"

@@ -7,9 +7,8 @@ The lane knows nothing of S3: it takes requests that are ready to go and gives a
 from __future__ import annotations
 
 import io
-import os
 import re
-import select
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import pycurl
 
 from sensordrop.adapters.s3.answers import overdue
+from sensordrop.adapters.s3.sockets import make_sockets
 from sensordrop.ports.transfer import CountRequest, HttpAnswer, HttpRequest, Throttle
 
 ANSWER_LIMIT_BYTES = 64 * 1024
@@ -37,14 +37,6 @@ LOOK_SECONDS = 0.5
 
 _NOT_ADDED = ["Expect:", "Accept:", "Transfer-Encoding:", "Content-Type:"]
 """An empty header takes away what libcurl would add by itself; one that is ours stays."""
-
-_EVENTS = {
-    pycurl.POLL_NONE: 0,
-    pycurl.POLL_IN: select.EPOLLIN,
-    pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
-}
-"""What the system calls what libcurl waits for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,46 +116,6 @@ class _Sink:
         return {name.lower(): value.strip() for name, colon, value in parts if colon}
 
 
-class _Sockets:
-    """The sockets that libcurl wants to hear of. Its words for what may be done are its own."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._wanted: dict[int, int] = {}
-
-    def watch(self, what: int, descriptor: int, _multi: Any = None, _data: Any = None) -> None:
-        """Take note of what libcurl waits for on a socket.
-
-        Between two requests on a connection it waits for nothing. The system is not told of that:
-        most of the time the next request comes at once, and each telling costs a call.
-        """
-        if what == pycurl.POLL_REMOVE:
-            self._wanted.pop(descriptor, None)
-            return
-        mask = _EVENTS[what]
-        self._wanted[descriptor] = mask
-        try:
-            self._epoll.modify(descriptor, mask)
-        except FileNotFoundError:  # a new socket; a closed one was forgotten by the system
-            self._epoll.register(descriptor, mask)
-
-    def ready(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait at most so long; give the sockets on which something may be done, and what."""
-        found = []
-        for descriptor, events in self._epoll.poll(seconds):
-            if descriptor not in self._wanted:
-                self._epoll.unregister(descriptor)  # the other side closed what lay idle
-                continue
-            bits = pycurl.CSELECT_IN if events & ~select.EPOLLOUT else 0
-            found.append(
-                (descriptor, bits | (pycurl.CSELECT_OUT if events & ~select.EPOLLIN else 0))
-            )
-        return found
-
-    def close(self) -> None:
-        self._epoll.close()
-
-
 @dataclass(kw_only=True, slots=True)
 class _Running:
     ticket: int
@@ -209,9 +161,12 @@ class CurlLane:
         """`count` is told of every request that ended by itself, or stalled."""
         self._settings = settings
         self._count = count
-        self._sockets = _Sockets()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._sockets.watch(pycurl.POLL_IN, self._wake_read)
+        self._sockets = make_sockets()
+        # Sockets, not a pipe: not every system can wait for a pipe.
+        self._woken_by, self._wakes = socket.socketpair()
+        for end in (self._woken_by, self._wakes):
+            end.setblocking(False)
+        self._sockets.watch(pycurl.POLL_IN, self._woken_by.fileno())
         self._woken = False
         self._timer_at: float | None = None
         self._wake_lock = threading.Lock()
@@ -238,7 +193,7 @@ class CurlLane:
             # Woken: it has not looked yet. Closed: the number may be another file's by now.
             if not self._woken and not self._closed:
                 self._woken = True
-                os.write(self._wake_write, b"!")
+                self._wakes.send(b"!")
 
     def start(self, ticket: int, request: HttpRequest) -> None:
         """Begin a request; `step` gives its answer under the ticket."""
@@ -275,8 +230,8 @@ class CurlLane:
     def step(self, seconds: float) -> list[tuple[int, HttpAnswer]]:
         """Let things move for at most so long, and give the answers that are whole."""
         for descriptor, bits in self._sockets.ready(self._wait_seconds(seconds)):
-            if descriptor == self._wake_read:
-                os.read(self._wake_read, 1)
+            if descriptor == self._woken_by.fileno():
+                self._woken_by.recv(1)
                 self._woken = False
             else:
                 self._multi.socket_action(descriptor, bits)
@@ -317,8 +272,8 @@ class CurlLane:
             self._closed = True
             self._multi.close()
             self._sockets.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._woken_by.close()
+            self._wakes.close()
 
     # --- limits and stalls ----------------------------------------------------------------
 
