@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -201,6 +202,32 @@ def test_the_verb_waits_for_what_comes_of_it(station):
     assert len(json.loads(told.stdout)["problems"]) == 1
     station.delivery("card", max_workers=9)
     assert station.sensordrop("reload").stdout == "reloaded: nothing is different\n"
+
+
+def test_the_verb_signals_nobody_but_who_holds_the_state_directory(station):
+    """A power cut leaves the number of a process that is somebody else's by the next boot."""
+    waits = "import sys; print('ready', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", waits, "sensordropd"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        station.state.mkdir(exist_ok=True)
+        for left in ("daemon.lock", "process.lock"):
+            (station.state / left).write_text(f"{other.pid}\n")
+        done = station.sensordrop("reload")
+        assert (done.returncode, "no sensordropd runs" in done.stderr) == (3, True), done.stderr
+        station.start()
+        (station.state / "daemon.lock").write_text(f"{other.pid}\n")
+        assert station.sensordrop("reload").stdout == "reloaded: nothing is different\n"
+        station.daemon.kill9()
+        assert station.sensordrop("reload").returncode == 3
+        assert other.poll() is None, "nobody else was hung up on"
+    finally:
+        other.kill()
+        other.communicate()
 
 
 def test_the_configuration_is_checked_compared_and_shown(station):

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import uuid
 from contextlib import suppress
 from io import TextIOWrapper
@@ -26,7 +27,32 @@ MOST_CRASH_REPORTS = 10
 RELOAD_FILE = "reload.json"
 """What came of the last reload."""
 
+PROCESS_FILE = "process.lock"
+"""Locked by record while a process holds the folder: of such a lock the kernel tells whose it is.
+A file of its own, because on some network file systems both kinds of locks are one."""
+RECORD_LOCK = struct.Struct("hhqqi4x")
+"""`struct flock` of fcntl(2): kind, what the start counts from, start, length, process."""
+
 _log = structlog.get_logger()
+
+
+def holder_of(path: Path) -> int | None:
+    """Give the process that holds a state directory now; None: none does, or none that can be seen
+    from here. What is written in files counts for nothing: its writer may be long dead.
+
+    Raises OSError where the folder may not be looked at.
+    """
+    try:
+        descriptor = os.open(path / PROCESS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        asked = RECORD_LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+    finally:
+        os.close(descriptor)
+    kind, _, _, _, process = RECORD_LOCK.unpack(answer)
+    return process if kind != fcntl.F_UNLCK and process > 0 else None
 
 
 class StateDirectoryError(Exception):
@@ -42,6 +68,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._process_lock: int | None = None
         self._crash_report: TextIOWrapper | None = None
 
     def hold(self) -> None:
@@ -71,6 +98,7 @@ class StateDirectory:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
+        self._say_whose()
 
     def release(self) -> None:
         """Let go of the folder. May be repeated."""
@@ -79,6 +107,9 @@ class StateDirectory:
             self._crash_report.close()
             self._crash_report = None
             (self.path / "crash.log").unlink(missing_ok=True)
+        if self._process_lock is not None:
+            os.close(self._process_lock)
+            self._process_lock = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -140,6 +171,25 @@ class StateDirectory:
         except OSError as error:
             _log.warning("reload_not_noted", problem=str(error),
                          hint="the reload itself is done; who waits for its end is not told")  # fmt: skip
+
+    def _say_whose(self) -> None:
+        """Let the kernel tell others which process holds the folder. Never opened again in this
+        process: the first close of any descriptor of the file would end the lock (fcntl(2)).
+        """
+        try:
+            lock = os.open(self.path / PROCESS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateDirectoryError(
+                f"the state directory {self.path} can't be used: {error.strerror}. "
+                "Make it writable for this user, or set state_directory."
+            ) from error
+        self._process_lock = lock
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            _log.warning("process_not_told", problem=error.strerror or str(error),
+                         hint="sensordrop reload will not find this daemon; systemctl reload and "
+                         "SIGHUP do what they always do")  # fmt: skip
 
     def _kept(self, name: str, value: str) -> str:
         kept = self.path / name

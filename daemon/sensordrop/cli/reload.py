@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sensordrop.adapters.state import RELOAD_FILE
+from sensordrop.adapters.state import RELOAD_FILE, holder_of
 from sensordrop.config import default_path, state_directory_of
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
@@ -26,7 +26,8 @@ WAIT_SECONDS = 60.0
 
 
 PROGRAM = b"sensordropd"
-"""What the command line of a process must name before it is sent a signal."""
+"""What the command line of a process must name before it is sent a signal: a run by hand holds its
+state directory, too, and has nothing to reload."""
 
 
 @click.command()
@@ -99,16 +100,24 @@ def _given_by_systemd() -> Path | None:
 
 
 def _ask(state: Path) -> _Asked:
+    """Send the signal to the process that holds the state directory, and to no other."""
     try:
-        pid = int((state / "daemon.lock").read_text(encoding="ascii"))
-        if PROGRAM not in Path(f"/proc/{pid}/cmdline").read_bytes():
-            raise ProcessLookupError  # the number is another program's by now
-        at = time.monotonic()
-        os.kill(pid, signal.SIGHUP)
+        pid = holder_of(state)
+        if pid is None:
+            raise ProcessLookupError
+        process = os.pidfd_open(pid)  # from here on the number can't become another process's
+        try:
+            command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if PROGRAM not in command_line or holder_of(state) != pid:
+                raise ProcessLookupError
+            at = time.monotonic()
+            signal.pidfd_send_signal(process, signal.SIGHUP)
+        finally:
+            os.close(process)
     except PermissionError:
         _end(f"only root and the daemon's user may do that (state directory {state})",
              Exit.NOT_PERMITTED)  # fmt: skip
-    except (FileNotFoundError, ValueError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError):
         _end(f"no sensordropd runs on the state directory {state}", Exit.NO_LEDGER)
     return _Asked(pid=pid, at=at)
 
