@@ -292,6 +292,8 @@ CREATE UNIQUE INDEX file_uploads_current ON file_uploads (delivery_id, path_dige
     WHERE is_current;
 -- Recounts a session when it ends, and lists its files.
 CREATE INDEX file_uploads_of_session ON file_uploads (session_id);
+-- Lists the newest files of a delivery that has had none for long, without reading all the newer ones.
+CREATE INDEX file_uploads_of_delivery ON file_uploads (delivery_id, id);
 
 -- Files that are ready, waiting or being uploaded. Narrow, because it is what churns. What is ready
 -- has the epoch as its next_at; what somebody wants before all others, minus infinity. A claimed

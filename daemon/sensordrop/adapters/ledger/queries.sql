@@ -2066,8 +2066,8 @@ SELECT reason, seen_at FROM ignored_files
 WHERE delivery_id = %(delivery_id)s AND path_digest = %(digest)s;
 
 -- name: files_counted
--- Tells from the kept counts whether there is any file to list at all.
-SELECT coalesce(sum(files), 0) > 0 FROM (
+-- Tells from the kept counts which deliveries have a file to list at all.
+SELECT delivery_id FROM (
     SELECT delivery_id, sensor_id, state, files FROM file_counts
     UNION ALL
     SELECT delivery_id, sensor_id, state, files FROM counter_deltas
@@ -2075,7 +2075,8 @@ SELECT coalesce(sum(files), 0) > 0 FROM (
 WHERE delivery_id = ANY(%(delivery_ids)s)
   AND (%(state)s::text IS NULL OR state = %(state)s)
   AND (%(sensor)s::text IS NULL
-       OR sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s));
+       OR sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s))
+GROUP BY delivery_id HAVING sum(files) > 0;
 
 -- name: list_failed
 -- Lists quarantined files, those that failed last first.
@@ -2112,7 +2113,9 @@ WHERE q.delivery_id = ANY(%(delivery_ids)s) AND q.upload_id < %(before)s
 ORDER BY q.upload_id DESC LIMIT %(most)s;
 
 -- name: list_files
--- Lists files of any other state, or of all, the newest first.
+-- Lists files of any other state, or of all, the newest first. Of few deliveries each is read by
+-- itself, the newest of many among all files: what is rare in many is found there sooner. A delivery
+-- is asked for by a range of (delivery, file), so that its own index is read and not that of all files.
 SELECT f.id AS place, d.name AS delivery, s.serial AS sensor, f.path,
        CASE WHEN q.next_at = 'infinity' THEN 'uploading' ELSE f.state::text END AS state,
        f.size_bytes, f.session_id, coalesce(q.attempts, f.attempts) AS attempts, f.enrolled_at,
@@ -2123,11 +2126,24 @@ SELECT f.id AS place, d.name AS delivery, s.serial AS sensor, f.path,
            ORDER BY id DESC LIMIT 1) END AS error_class,
        f.reason
 FROM (
-    SELECT * FROM file_uploads
-    WHERE delivery_id = ANY(%(delivery_ids)s) AND id < %(before)s
-      AND (%(state)s::text IS NULL OR state = %(state)s::upload_state)
-      AND (%(sensor)s::text IS NULL
-           OR sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s))
+    SELECT * FROM (
+        (SELECT u.* FROM unnest(%(delivery_ids)s::bigint[]) AS y (id)
+         CROSS JOIN LATERAL (
+             SELECT * FROM file_uploads AS v
+             WHERE v.delivery_id >= y.id AND (v.delivery_id, v.id) < (y.id, %(before)s)
+               AND (%(state)s::text IS NULL OR v.state = %(state)s::upload_state)
+               AND (%(sensor)s::text IS NULL
+                    OR v.sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s))
+             ORDER BY v.delivery_id DESC, v.id DESC LIMIT %(most)s) AS u
+         WHERE %(few)s)
+        UNION ALL
+        (SELECT * FROM file_uploads AS v
+         WHERE v.delivery_id = ANY(%(delivery_ids)s) AND v.id < %(before)s
+           AND (%(state)s::text IS NULL OR v.state = %(state)s::upload_state)
+           AND (%(sensor)s::text IS NULL
+                OR v.sensor_id IN (SELECT id FROM sensors WHERE serial = %(sensor)s))
+           AND NOT %(few)s
+         ORDER BY v.id DESC LIMIT %(most)s)) AS either
     ORDER BY id DESC LIMIT %(most)s) AS f
 JOIN deliveries AS d ON d.id = f.delivery_id
 JOIN sensors AS s ON s.id = f.sensor_id

@@ -29,6 +29,8 @@ MOST_TROUBLES = 20
 """Kinds of failures of a session that are told."""
 LAST_PLACE = 2**63 - 1
 """Where a list begins: above every number that the ledger gives."""
+FEW_DELIVERIES = 8
+"""Each is listed by itself up to so many: reading a page of each costs less than a search."""
 _QUEUED = ("pending", "uploading")
 
 
@@ -101,10 +103,10 @@ class Stories:
             name = "list_failed"
         counted = "pending" if wanted.state in _QUEUED else wanted.state
         with self._connections.transaction() as cursor:
+            # Where there is none, a rare state would be looked for among all files.
             cursor.execute(query("files_counted"), {**parameters, "state": counted})
-            some = cursor.fetchone()
-            if some is None or not some[0]:
-                return []  # a rare state would be looked for among all files
+            found = [delivery_id for (delivery_id,) in cursor.fetchall()]
+            parameters |= {"delivery_ids": found, "few": len(found) <= FEW_DELIVERIES}
             return [FileLine(**row) for row in _rows(cursor, name, **parameters)]
 
     def list_sessions(
