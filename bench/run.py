@@ -20,6 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import batch
 import parts
 import peers
 import scrapes
@@ -45,6 +46,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "medium": uploads.medium,
     "large": uploads.large,
     "far": uploads.far,
+    "batch": batch.batch,
     "parts": parts.parts,
     "stored": uploads.stored,
     "sweeps": sweeps.sweeps,

@@ -207,16 +207,22 @@ def new_station(
 
     Making a database (initdb) is no part of what is measured, so it is made once and copied.
     """
-    folder = work / "stations" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _copy(_empty_state(work, store), folder / "state")
-    station = Station(folder=folder, drop=drop, store=store, keys=keys)
-    try:
+    station = Station(folder=work / "stations" / name, drop=drop, store=store, keys=keys)
+    with copied_station(work, station):
         yield station
+
+
+@contextmanager
+def copied_station(work: Path, station: Station) -> Iterator[None]:
+    """Give a station of any kind the same empty ledger, and end it in any case."""
+    shutil.rmtree(station.folder, ignore_errors=True)
+    station.state.parent.mkdir(parents=True)
+    _copy(_empty_state(work, station.store), station.state)
+    try:
+        yield
     finally:
         station.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(station.folder, ignore_errors=True)
 
 
 def _empty_state(work: Path, store: Store) -> Path:
@@ -250,10 +256,12 @@ class Whole:
     """What it took before that: Python, PostgreSQL's start, the schema's check."""
 
 
-def upload_all(station: Station, files: int, *, already: int = 0) -> Whole:
+def upload_all(
+    station: Station, files: int, *, already: int = 0, end: Callable[[], None] | None = None
+) -> Whole:
     """Start the daemon on a folder that is full, and wait until all is on the books as stored.
 
-    `already` files were stored before. The daemon is stopped afterwards.
+    `already` files were stored before. The daemon is stopped afterwards, or by `end`.
     """
     station.start()
     began = time.monotonic()
@@ -271,5 +279,5 @@ def upload_all(station: Station, files: int, *, already: int = 0) -> Whole:
         cpu_seconds=station.cpu() - before,
         peak_bytes=station.peak_bytes(),
     )
-    station.stop()
+    (end or station.stop)()
     return Whole(cost=cost, start_cpu_seconds=before)
