@@ -60,12 +60,17 @@ def test_every_panel_has_an_answer(seasoned):
 
 def test_one_choice_narrows_every_panel_down(seasoned):
     values = {**every(seasoned), "client": ["zeta"]}
+    shown, labelled = 0, 0
     for each in ASKED:
         found = rows(seasoned, each.query, values)
         clients = {row["client"] for row in found if "client" in row}
         assert clients <= ({"zeta"} if "variable client" not in each.title else {"acme", "zeta"})
         labels = {row["metric"] for row in found if "metric" in row}
         assert all(label.startswith("zeta / ") for label in labels), each.id
+        shown += "zeta" in clients
+        labelled += bool(labels)
+    assert shown > 5, "what was chosen is still shown"
+    assert labelled > 0
 
 
 def test_names_can_not_get_out_of_their_quotes(seasoned):

@@ -388,6 +388,7 @@ def test_a_sweep_that_meets_a_bug_is_tried_again(ledger, database, tmp_path, ser
 
     services(Restarted(), bell.ring)
     wait_until(lambda: states(database) == {"S1/a.wav": "pending"}, "the file is on the books")
+    assert len(calls) > 1, "it met the bug, and was asked again"
 
 
 def test_times_beyond_what_the_ledger_keeps_stop_nobody(ledger, tmp_path):

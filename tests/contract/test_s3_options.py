@@ -135,6 +135,7 @@ def test_the_bucket_stands_where_the_style_says(
             **SMALL,
         )
         engine(settings).store(content(tmp_path, bytes(size)), KEY, GO_ON)
+    assert scripted.asked
     for asked in scripted.asked:
         assert asked.headers["host"] == host
         assert asked.path.partition("?")[0] == f"http://{host}{path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import psycopg2
@@ -65,9 +65,11 @@ def test_the_schema_is_equal_to_all_migrations(postgres, database):
 
 
 def test_every_query_has_a_sentence_and_every_sentence_ends():
+    assert len(all_queries()) > 50
     for name, sql in all_queries().items():
-        first = sql.splitlines()[0]
-        assert first.startswith("-- "), f"{name} has no sentence"
+        told = [*takewhile(lambda line: line.startswith("-- "), sql.splitlines())]
+        assert told, f"{name} has no sentence"
+        assert told[-1].endswith("."), f"{name}: its sentence has no end"
 
 
 def test_every_table_and_index_of_the_schema_has_a_sentence():

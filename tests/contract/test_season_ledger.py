@@ -165,6 +165,7 @@ def test_speed_and_time_left_are_those_of_the_running_session(ledger, database):
         row["delivery"]: row
         for row in read(database, "SELECT * FROM grafana.session_progress WHERE state <> 'ended'")
     }
+    assert any(row["files_per_second"] is not None for row in told.values())
     for each in ledger.season(ALL, most_failures=1).standings:
         row = told.get(each.delivery) if each.state != "retired" else None
         assert (each.files_per_second is None) == (row is None)

@@ -306,11 +306,9 @@ def test_a_pattern_takes_what_its_words_say(pattern, takes, leaves):
     assert [path for path in leaves if excluded(pattern, path)] == []
 
 
-@pytest.mark.parametrize("code", range(1, 128))
+@pytest.mark.parametrize("code", [code for code in range(1, 128) if chr(code) not in "/*?["])
 def test_every_ascii_character_can_stand_in_a_pattern(code):
     character = chr(code)
-    if character in "/*?[":
-        return
     assert excluded(f"a{character}b", f"a{character}b")
     assert not excluded(f"a{character}b", "ab")
     assert not excluded(f"a{character}b", f"a{chr(code % 127 + 1)}b")
