@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from s3_destinations import GO_ON, KEY, MIB, QuickFirst, content, nothing_of_the_users
 from s3_servers import (
     ACCESS_KEY,
     BUCKET,
@@ -32,7 +33,6 @@ from s3_servers import (
     error_xml,
     running,
 )
-from test_s3_destination import GO_ON, KEY, MIB, QuickFirst, content
 
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, capabilities
 from sensordrop.adapters.s3.proof import AMAZON, UNKNOWN, Capabilities
@@ -42,18 +42,10 @@ from sensordrop.core.failure import FailureError, FailureScope
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.core.model import StoreCheck
 
+__all__ = ["nothing_of_the_users"]  # a fixture
+
 PROBE = f"/{BUCKET}/_sensordrop/probe"
 OK, NOTICE, FAILED = CheckOutcome.OK, CheckOutcome.NOTICE, CheckOutcome.FAILED
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture(params=[S3Destination, QuickFirst], ids=["boto3", "curl"])

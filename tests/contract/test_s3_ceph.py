@@ -19,8 +19,18 @@ import pytest
 from ceph_servers import CephCluster, CephServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3_destinations import (
+    GO_ON,
+    KEY,
+    MIB,
+    QuickFirst,
+    answer_of,
+    content,
+    failure_of,
+    nothing_of_the_users,
+)
 from s3_servers import BUCKET, SECRET_KEY, FileContent, S3Server, running
-from test_s3_destination import GO_ON, KEY, MIB, QuickFirst, _answer, _During, content, failure_of
+from test_s3_destination import _During
 from test_s3_odd_names import NAMES
 
 from sensordrop.adapters.s3 import S3Destination
@@ -31,20 +41,12 @@ from sensordrop.core.keys import object_key, path_text
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.ports.transfer import HttpAnswer, HttpRequest
 
+__all__ = ["nothing_of_the_users"]  # a fixture
+
 pytestmark = pytest.mark.ceph
 
 NOTHING = hashlib.sha256(b"").hexdigest()
 ENGINES: dict[str, type[S3Destination]] = {"boto3": S3Destination, "curl": QuickFirst}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +77,13 @@ def quick_put(server: S3Server, file: FileContent) -> tuple[Any, HttpRequest, Cu
     assert steps is not None
     lane = CurlLane(LaneSettings(most_connections=1))
     lane.start(0, next(steps))
-    return steps, steps.send(_answer(lane)), lane
+    return steps, steps.send(answer_of(lane)), lane
 
 
 def through(lane: CurlLane, request: HttpRequest) -> HttpAnswer:
     try:
         lane.start(1, request)
-        return _answer(lane)
+        return answer_of(lane)
     finally:
         lane.close()
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
+from s3_destinations import nothing_of_the_users
 from s3_servers import BUCKET, Asked, FileContent, MotoServer, Reply, ScriptedServer, running
 
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
@@ -25,6 +26,8 @@ from sensordrop.adapters.s3.wire import Wire
 from sensordrop.core.failure import FailureError, FailureScope
 from sensordrop.core.lifecycle import AlreadyStored, Stored
 from sensordrop.engine.lane_thread import LaneThread
+
+__all__ = ["nothing_of_the_users"]  # a fixture
 
 MIB = 1024 * 1024
 GO_ON = threading.Event()
@@ -101,13 +104,6 @@ class Tricked:
             return Reply(status=answer.status, headers=told, body=answer.read())
         finally:
             connection.close()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_of_the_users(monkeypatch, tmp_path):
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_destinations import QuickFirst
 from s3_servers import KINDS, FileContent, S3Server, running
-from test_s3_destination import QuickFirst
 
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.core.failure import FailureError

@@ -14,15 +14,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from s3_destinations import GO_ON, KEY, MIB, content, nothing_of_the_users
 from s3_servers import BUCKET, Asked, Reply, S3Server, ScriptedServer, running
-from test_s3_capabilities import _nothing_of_the_users, engine, etag
-from test_s3_destination import GO_ON, KEY, MIB, content
+from test_s3_capabilities import engine, etag
 
 from sensordrop.adapters.s3 import S3Destination
 from sensordrop.core.failure import FailureError
 from sensordrop.core.lifecycle import Stored
 
-__all__ = ["_nothing_of_the_users", "engine"]  # fixtures
+__all__ = ["engine", "nothing_of_the_users"]  # fixtures
 
 SMALL = {"multipart_threshold_bytes": 10 * MIB, "minimum_part_bytes": 5 * MIB}
 ONE_PUT, IN_PARTS = 1000, 11 * MIB
