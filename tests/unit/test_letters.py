@@ -30,6 +30,21 @@ def test_the_waits_are_those_of_the_documentation():
     assert (FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, LONGEST_ASKED_SECONDS) == (5, 900, DAY)
 
 
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("::1", "::1"),
+        ("::", "::"),
+        ("::2", "0.0.0.2"),
+        ("64:ff9b::7f00:1", "127.0.0.1"),
+        ("2002:a00:1::1", "10.0.0.1"),
+        ("2001:0:808:808:0:0:f5ff:fffa", "10.0.0.5"),
+    ],
+)
+def test_the_address_that_is_refused_is_the_one_that_it_leads_to(address, named):
+    assert f"the address {named} is" in str(address_problem(address, allow_private=False))
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_a_success_is_heard(status):
     plan = planned(Answer(status=status))
