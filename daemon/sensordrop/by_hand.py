@@ -178,6 +178,7 @@ class HandRun:
             stop=self._stop,
             origin="batch",
             started_by=self._started_by,
+            as_service=True,
         ) as ledger:
             for name in ledger.migrate():
                 _log.debug("ledger_migrated", migration=name)

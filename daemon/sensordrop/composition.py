@@ -33,6 +33,7 @@ from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.requests import RequestTally
+from sensordrop.adapters.service_user import stand_in_for_root
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.status_pages import StatusPages, pages
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig, Endpoint
@@ -108,14 +109,21 @@ def open_ledger(
     stop: StopFlag | None = None,
     origin: str = "daemon",
     started_by: str = "sensordropd",
+    as_service: bool = False,
 ) -> Iterator[PostgresLedger]:
     """Give the configured ledger; an embedded one is started, and ends with its last user.
 
     `directory` is where an embedded PostgreSQL lives. Raises EmbeddedServerError where it can't
-    be started. A database elsewhere is not connected to before its first use.
+    be started. A database elsewhere is not connected to before its first use. With `as_service`,
+    root, turned away by a PostgreSQL that knows its users by name, comes as the service's user.
     """
     if config.database != "embedded":
-        ledger = PostgresLedger(lambda: config.database, origin=origin, started_by=started_by)
+        ledger = PostgresLedger(
+            lambda: config.database,
+            stand_in=stand_in_for_root if as_service else None,
+            origin=origin,
+            started_by=started_by,
+        )
         try:
             yield ledger
         finally:

@@ -33,6 +33,8 @@ addressing_style: path
 quiet_seconds: 1
 """
 
+BY_PASSWORD = "database: postgresql://sensordrop@127.0.0.1/sensordrop\n"
+BY_NAME = "database: postgresql:///sensordrop\n"
 DELIVERY_LATER = DELIVERY.replace("highlands", "later").replace("C2", "C3")
 NEWER = "999.0"
 
@@ -93,19 +95,32 @@ def start_s3(machine: Machine) -> None:
 
 
 def start_postgres(machine: Machine) -> None:
-    """Start a PostgreSQL as a sysadmin would have one, with a password for our user."""
+    """Start a PostgreSQL with Debian's rules: users by name on the socket, by password elsewhere."""
     if machine.run("test -e /srv/pg/PG_VERSION", check=False).returncode != 0:
-        machine.run("useradd --system postgres; install -d -o postgres -m 700 /srv/pg")
-        machine.write("/tmp/password", PASSWORD)
         machine.run(
-            f"chmod 644 /tmp/password; runuser -u postgres -- {POSTGRES}/initdb -D /srv/pg "
-            "-U sensordrop --pwfile=/tmp/password --auth=scram-sha-256; rm /tmp/password"
+            "useradd --system postgres; install -d -o postgres -m 700 /srv/pg; "
+            f"runuser -u postgres -- {POSTGRES}/initdb -D /srv/pg --auth-local=peer "
+            f"--auth-host=scram-sha-256; for p in psql createuser createdb; do ln -s {POSTGRES}/$p /usr/bin/; done"
         )
     machine.run(
-        f"systemd-run --unit=postgres --uid=postgres -p KillMode=mixed -p KillSignal=SIGINT "
+        "install -d -o postgres -m 2775 /run/postgresql && "
+        "systemd-run --unit=postgres --uid=postgres -p KillMode=mixed -p KillSignal=SIGINT "
         f"$(ls {POSTGRES}/postgres) -D /srv/pg -c listen_addresses=127.0.0.1 "
-        "-c unix_socket_directories="
+        "-c unix_socket_directories=/run/postgresql"
     )
+    asked = "runuser -u postgres -- psql -h /run/postgresql --quiet --command=''"
+    machine.wait_for(
+        lambda: machine.run(asked, check=False).returncode == 0, what="PostgreSQL is up"
+    )
+
+
+def documented(page: str, beginning: str) -> str:
+    """Give the command of a page of docs/operating that begins so, as this machine can run it."""
+    text = (ROOT / "docs" / "operating" / page).read_text(encoding="utf-8")
+    (found,) = re.findall(f"^{re.escape(beginning)}.*$", text, re.MULTILINE)
+    command: str = found.partition(" #")[0]
+    # It has no sudo, and its PostgreSQL's programs look for the socket elsewhere.
+    return command.replace("sudo -u postgres", "PGHOST=/run/postgresql runuser -u postgres --")
 
 
 def drop(machine: Machine, card: str, files: int) -> None:
@@ -152,6 +167,9 @@ def test_it_installs_beside_nothing_and_starts_nothing(machine):
     assert machine.tell("stat -c %a%U /etc/sensordrop/credentials") == "700root"
     assert machine.tell("sysctl -n fs.inotify.max_queued_events")
     assert machine.tell("dpkg --verify sensordrop") == ""
+    unit = f"/lib/systemd/system/{UNIT}.service"
+    assert machine.run(f"systemd-analyze verify --man=no {unit}").stderr == ""
+    machine.run(f"systemd-analyze security --threshold=15 {UNIT}")
     wrong = machine.run("sensordropd --check-config", check=False)
     assert wrong.returncode == 2
     assert "no delivery" in wrong.stderr or "deliver" in wrong.stderr
@@ -159,10 +177,12 @@ def test_it_installs_beside_nothing_and_starts_nothing(machine):
 
 def test_one_file_is_edited_and_it_runs(machine):
     start_postgres(machine)
-    machine.write(
-        "/etc/sensordrop/sensordrop.yaml",
-        "station: field-office\ndatabase: postgresql://sensordrop@127.0.0.1/postgres\n",
+    machine.run(documented("install.md", "sudo -u postgres sh -c"))
+    machine.run(
+        "runuser -u postgres -- psql -h /run/postgresql "
+        f"-qc \"ALTER ROLE sensordrop PASSWORD '{PASSWORD}'\""
     )
+    machine.write("/etc/sensordrop/sensordrop.yaml", f"station: field-office\n{BY_PASSWORD}")
     machine.write("/etc/sensordrop/credentials/database_password", PASSWORD, mode=0o600)
     machine.write(
         "/etc/sensordrop/credentials/aws_credentials",
@@ -233,8 +253,84 @@ def test_it_can_read_cards_and_change_nothing(machine):
     machine.run("chmod 755 /srv/cards/highlands")
 
 
+def test_cards_that_only_their_owner_may_read_are_named_and_each_documented_way_opens_them(machine):
+    card = "/srv/cards/highlands/950355"
+
+    def drop_closed(name: str) -> str:
+        made = f"/srv/cards/highlands/{name}"
+        machine.run(
+            f"install -d -o nobody -m 700 {made} && echo {name} > {made}/REC_1.WAV && "
+            f"chown nobody {made}/REC_1.WAV && chmod 600 {made}/REC_1.WAV"
+        )
+        return made
+
+    drop_closed("950355")
+    machine.wait_for(
+        lambda: f"{card}': Permission denied" in machine.tell("sensordrop status"),
+        what="the folder that came is named, without waiting for the next sweep",
+    )
+    looked = machine.run("sensordrop doctor", check=False)
+    assert looked.returncode == 1
+    assert f"can be read as user sensordrop, but not {card}" in looked.stdout
+    machine.run(
+        documented("systemd.md", "usermod -aG cardreaders").replace(
+            "usermod", "groupadd -f cardreaders && usermod"
+        )
+    )
+    machine.run(f"chgrp -R cardreaders {card} && chmod -R g+rX {card} && systemctl restart {UNIT}")
+    wait_until_stored(machine, "950355", 1)
+    acl = "setfacl -R -m u:sensordrop:rX"
+    drop_closed("950356")
+    machine.run(documented("systemd.md", acl).replace("/srv/cards", "/srv/cards/highlands/950356"))
+    machine.run("sensordrop rescan")
+    wait_until_stored(machine, "950356", 1)
+    drop_closed("950357")
+    capability = "CAP_LEASE CAP_DAC_READ_SEARCH"
+    assert f"AmbientCapabilities={capability}" in (ROOT / "docs/operating/systemd.md").read_text()
+    machine.write(
+        f"/etc/systemd/system/{UNIT}.service.d/read.conf",
+        f"[Service]\nCapabilityBoundingSet={capability}\nAmbientCapabilities={capability}\n",
+    )
+    machine.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+    wait_until_stored(machine, "950357", 1)
+    assert "with its capability" in machine.tell("sensordrop doctor")
+    machine.run(f"rm -r /etc/systemd/system/{UNIT}.service.d /srv/cards/highlands/950357")
+    machine.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+
+
+def test_taking_cards_away_needs_a_drop_in_which_config_check_and_doctor_ask_for(machine):
+    wish = f"{DELIVERY}after_verified: move:/srv/cards-done\n"
+    machine.run("mkdir -p /srv/cards-done")
+    machine.write("/etc/sensordrop/conf.d/highlands-c2.yaml", wish)
+
+    def told() -> str:
+        checked = machine.run("sensordrop config check")
+        looked = machine.run("sensordrop doctor", check=False)
+        after = [line for line in looked.stdout.splitlines() if "/srv/cards-done" in line]
+        return f"{checked.stderr}\n{after}"
+
+    lines = "ReadWritePaths=/srv/cards/highlands /srv/cards-done"
+    assert told().count(lines) == 2, "each gives the line that is missing"
+    drop_in = f"/etc/systemd/system/{UNIT}.service.d/write.conf"
+    machine.write(drop_in, f"[Service]\n{lines}\n")
+    machine.run("systemctl daemon-reload")
+    assert told().count("can't be written as user sensordrop: permission denied") == 2
+    machine.run("chown sensordrop /srv/cards/highlands /srv/cards-done")
+    assert "can be written as user sensordrop" in told()
+    machine.write("/etc/sensordrop/conf.d/highlands-c2.yaml", DELIVERY)
+    machine.run(f"systemctl restart {UNIT}")
+    pid = show(machine, "MainPID")
+    machine.run(
+        f"nsenter -t {pid} -m -S $(id -u sensordrop) sh -c "
+        "'touch /srv/cards/highlands/x && mv /srv/cards/highlands/x /srv/cards-done/'"
+    )
+    machine.run(f"rm -r $(dirname {drop_in}) && chown root /srv/cards/highlands /srv/cards-done")
+    machine.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+
+
 def test_killed_it_starts_again_and_nothing_is_lost(machine):
     before = show(machine, "MainPID")
+    stored_before = counts(machine)["uploaded"] + counts(machine)["skipped"]
     drop(machine, "950350", 200)
     machine.run(f"systemctl kill -s KILL {UNIT}")
     machine.wait_for(
@@ -242,7 +338,7 @@ def test_killed_it_starts_again_and_nothing_is_lost(machine):
         what="it runs again",
     )
     wait_until_stored(machine, "950350", 200)
-    assert counts(machine)["uploaded"] + counts(machine)["skipped"] == 240
+    assert counts(machine)["uploaded"] + counts(machine)["skipped"] == stored_before + 200
     assert counts(machine)["failed"] == 0
 
 
@@ -340,9 +436,24 @@ def test_after_a_reboot_everything_goes_on(machine):
     wait_until_stored(machine, "950353", 300)
 
 
+def test_a_ledger_that_knows_users_by_name_is_roots_to_ask_too(machine):
+    machine.write("/etc/sensordrop/sensordrop.yaml", f"station: field-office\n{BY_NAME}")
+    machine.run(f"rm /etc/sensordrop/credentials/database_password; systemctl restart {UNIT}")
+    assert counts(machine)["pending"] == 0, "the same ledger"
+    assert "PostgreSQL" in machine.run("sensordrop doctor", check=False).stdout
+    machine.run(f"systemctl stop {UNIT}")
+    assert "not running" in machine.tell("sensordrop status")
+    verified = machine.run("sensordrop verify --delivery highlands-c2", check=False)
+    assert verified.stdout.splitlines()[-1:] == ["SAFE"], verified.stdout + verified.stderr
+    machine.run("useradd bert")
+    denied = machine.run("runuser -u bert -- sensordrop status", check=False)
+    assert denied.returncode == 3, "nobody else comes as that user"
+    assert 'role "bert" does not exist' in denied.stderr
+
+
 def test_without_a_database_it_runs_one_of_its_own_in_the_same_sandbox(machine):
     machine.write("/etc/sensordrop/sensordrop.yaml", "station: field-office\n")
-    machine.run(f"rm /etc/sensordrop/credentials/database_password; systemctl restart {UNIT}")
+    machine.run(f"systemctl restart {UNIT}")
     machine.wait_for(lambda: show(machine, "ActiveState") == "active", what="it runs")
     drop(machine, "950354", 10)
     wait_until_stored(machine, "950354", 10)

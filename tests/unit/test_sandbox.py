@@ -57,6 +57,7 @@ def told_by_systemctl(monkeypatch, tmp_path, said):
 def test_what_systemd_says_is_understood(monkeypatch, tmp_path):
     said = (
         "LoadState=loaded\nUser=sensordrop\nProtectSystem=strict\nProtectHome=read-only\n"
+        "SupplementaryGroups=cardreaders\nAmbientCapabilities=cap_lease\n"
         'ReadWritePaths=-/srv/cards "/srv/field data"\nReadOnlyPaths=\nInaccessiblePaths=/srv/x\n'
         "StateDirectory=sensordrop\nRuntimeDirectory=sensordrop\nCacheDirectory=\nLogsDirectory="
     )
@@ -67,7 +68,19 @@ def test_what_systemd_says_is_understood(monkeypatch, tmp_path):
         protect_home="read-only",
         writable=("/srv/cards", "/srv/field data", "/var/lib/sensordrop", "/run/sensordrop"),
         read_only=("/srv/x",),
+        groups=["cardreaders"],
     )
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "everything"),
+    [("cap_lease", False), ("cap_dac_read_search cap_lease", True), ("cap_dac_override", True)],
+)
+def test_a_capability_that_opens_all_files_is_known(
+    monkeypatch, tmp_path, capabilities, everything
+):
+    said = f"LoadState=loaded\nAmbientCapabilities={capabilities}"
+    assert told_by_systemctl(monkeypatch, tmp_path, said).reads_everything is everything
 
 
 @pytest.mark.parametrize("said", ["LoadState=not-found", "", "Failed to connect to bus"])

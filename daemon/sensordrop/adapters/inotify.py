@@ -158,7 +158,9 @@ class _WatchGroup(InotifyWatchGroup):
         self._sink = sink
         self._delivery = delivery
         self.unwatched = set[bytes]()
+        self._stands = False
         super().__init__(reader, root, event_mask=mask, is_recursive=True)
+        self._stands = True
 
     def __post_init__(self) -> None:
         self._move_event_grouper = _Grouper()
@@ -218,10 +220,13 @@ class _WatchGroup(InotifyWatchGroup):
                 self.unwatched.add(path)
             return
         if wd == -1:
-            # Watchdog lets a refused folder pass as watched. A sweep tells of such a folder.
+            # Watchdog lets a refused folder pass as watched. A sweep tells of such a folder: one
+            # comes after each beginning, and for a folder that comes later it is asked for.
             self._inotify_fd.remove_callbacks([(wd, self._id)])
             if path == self.path:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            if self._stands:
+                self._sink.doubt(Doubt(delivery=self._delivery, kind=DoubtKind.FOLDER_CLOSED))
             return
         self.unwatched.discard(path)
         self._active_callbacks_by_path[path] = wd

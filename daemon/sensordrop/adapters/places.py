@@ -40,10 +40,13 @@ class Folder:
     watches: int
 
 
-def look_at_folder(root: str, watch: str, polling_seconds: float) -> Folder:
+def look_at_folder(
+    root: str, watch: str, polling_seconds: float, *, reader: str | None = None
+) -> Folder:
     """Look whether a delivery's folder can be read and how it is watched.
 
-    `watch` is the delivery's setting. Blocks on the disk: it goes through all folders, and reads
+    `watch` is the delivery's setting; `reader` says whose rights these are, where it is not only
+    those of the user that asks. Blocks on the disk: it goes through all folders, and reads
     no file.
     """
     shown = path_text(os.fsencode(root))
@@ -51,9 +54,9 @@ def look_at_folder(root: str, watch: str, polling_seconds: float) -> Folder:
         kind = filesystem_type(root)
         os.listdir(root)  # noqa: PTH208 — whether it can be read is all that is asked
     except OSError as error:
-        return Folder(checks=(_unusable(shown, error),), watches=0)
+        return Folder(checks=(_unusable(shown, error, reader or _who()),), watches=0)
     folders, closed = _count_folders(root)
-    checks = [_readable(shown, folders, closed)]
+    checks = [_readable(shown, folders, closed, reader or _who())]
     watched = watch == "inotify" or (watch == "auto" and not is_remote(kind))
     how = "watched" if watched else f"swept every {polling_seconds:g} seconds"
     if watch == "off":
@@ -68,13 +71,13 @@ def look_at_folder(root: str, watch: str, polling_seconds: float) -> Folder:
     return Folder(checks=tuple(checks), watches=folders if watched else 0)
 
 
-def _unusable(shown: str, error: OSError) -> Check:
+def _unusable(shown: str, error: OSError, reader: str) -> Check:
     if isinstance(error, FileNotFoundError):
         hint = "mount or make it, or correct local_directory; the delivery is offline until then"
         return failed("folder", f"{shown} is not there", hint)
     reason = (error.strerror or str(error)).lower()
-    hint = f"let {_who()} enter and read it, or correct local_directory"
-    return failed("folder", f"{shown} can't be read as {_who()}: {reason}", hint)
+    hint = f"let {reader} enter and read it, or correct local_directory"
+    return failed("folder", f"{shown} can't be read as {reader}: {reason}", hint)
 
 
 def _who() -> str:
@@ -86,16 +89,16 @@ def _who() -> str:
         return f"user {os.geteuid()}"
 
 
-def _readable(shown: str, folders: int, closed: list[str]) -> Check:
+def _readable(shown: str, folders: int, closed: list[str], reader: str) -> Check:
     if closed:
         more = f" and {len(closed) - 1} more" if len(closed) > 1 else ""
         return failed(
             "folder",
-            f"{shown} can be read as {_who()}, but not {closed[0]}{more}",
+            f"{shown} can be read as {reader}, but not {closed[0]}{more}",
             "let the service's user enter and read every folder; until then sweeps are partial "
             "and no session ends",
         )
-    return ok("folder", f"{shown} can be read as {_who()} ({folders:,} folders)")
+    return ok("folder", f"{shown} can be read as {reader} ({folders:,} folders)")
 
 
 def _count_folders(root: str) -> tuple[int, list[str]]:

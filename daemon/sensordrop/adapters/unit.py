@@ -19,7 +19,11 @@ _BELOW = {
     "CacheDirectory": "/var/cache",
     "LogsDirectory": "/var/log",
 }
-_ASKED = ("LoadState", "User", "ProtectSystem", "ProtectHome", *_LISTS, *_BELOW)
+_READ_EVERYTHING = {"cap_dac_read_search", "cap_dac_override"}
+_ASKED = (
+    "LoadState", "User", "SupplementaryGroups", "AmbientCapabilities",
+    "ProtectSystem", "ProtectHome", *_LISTS, *_BELOW,
+)  # fmt: skip
 
 
 def sandbox_of_unit() -> Sandbox | None:
@@ -57,6 +61,10 @@ def _sandbox(told: dict[str, str]) -> Sandbox:
         protect_home=told.get("ProtectHome", "no"),
         writable=(*lists["ReadWritePaths"], *own),
         read_only=(*lists["ReadOnlyPaths"], *lists["InaccessiblePaths"]),
+        groups=_words(told.get("SupplementaryGroups", "")),
+        reads_everything=not _READ_EVERYTHING.isdisjoint(
+            told.get("AmbientCapabilities", "").lower().split()
+        ),
     )
 
 

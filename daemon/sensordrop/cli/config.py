@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sensordrop.cli.place import place_of
+from sensordrop.cli.place import is_the_services, place_of
 from sensordrop.config import (
     Configuration,
     ConfigurationError,
@@ -74,8 +74,8 @@ def check(config: Path | None, as_json: bool) -> None:
     except ConfigurationError as error:
         _refuse(error, as_json)
     configuration = explained.configuration
-    warnings = _folders_not_writable(configuration)
-    reload, why_not = _compared(configuration)
+    warnings = _folders_not_writable(configuration, path)
+    reload, why_not = _compared(explained)
     if as_json:
         told = {
             "problems": [],
@@ -219,9 +219,10 @@ def _reload_told(reload: Reload) -> dict[str, Any]:
     }
 
 
-def _folders_not_writable(configuration: Configuration) -> list[str]:
+def _folders_not_writable(configuration: Configuration, path: Path) -> list[str]:
     """Find the deliveries whose `after_verified` the service could not do."""
     from sensordrop.adapters.places import look_at_after_verified
+    from sensordrop.adapters.service_user import as_service
     from sensordrop.adapters.unit import sandbox_of_unit
 
     asking = [d for d in configuration.deliveries if d.enabled and d.after_verified != "keep"]
@@ -231,7 +232,8 @@ def _folders_not_writable(configuration: Configuration) -> list[str]:
     found = []
     for delivery in asking:
         root = str(delivery.local_directory)
-        taken = look_at_after_verified(root, delivery.after_verified, sandbox)
+        with as_service(sandbox if is_the_services(path) else None):
+            taken = look_at_after_verified(root, delivery.after_verified, sandbox)
         for each in taken:
             if each.outcome is CheckOutcome.FAILED:
                 hint = f" — {each.hint}" if each.hint else ""
@@ -239,8 +241,9 @@ def _folders_not_writable(configuration: Configuration) -> list[str]:
     return found
 
 
-def _compared(configuration: Configuration) -> tuple[Reload | None, str]:
+def _compared(explained: Explained) -> tuple[Reload | None, str]:
     """Say what a reload would change; None and why it can't be told."""
+    configuration = explained.configuration
     place = place_of(configuration.daemon)
     if place.station is None:
         return None, "what a reload would change is not known: the station has no name here yet"
@@ -253,15 +256,21 @@ def _compared(configuration: Configuration) -> tuple[Reload | None, str]:
 
     configure("console", "error")
     try:
-        with open_ledger(configuration.daemon, directory=place.directory) as ledger:
+        with open_ledger(
+            configuration.daemon, directory=place.directory, as_service=True
+        ) as ledger:
             in_force = ledger.configuration_in_force(place.station)
     except (LedgerUnavailableError, LedgerRefusedError, EmbeddedServerError) as error:
         return None, f"what a reload would change is not known: {error}"
     if in_force is None:
         return None, "no daemon runs on it: it holds from the next start on"
     wanted = {each.name: _plain(each) for each in configuration.deliveries}
+    daemon = _plain(configuration.daemon)
+    if "log_format" not in explained.daemon:
+        # Nothing says it but the command line of the daemon (the unit's), which a reload keeps.
+        daemon["log_format"] = in_force.daemon.get("log_format", daemon["log_format"])
     return plan_reload(
-        daemon=(in_force.daemon, _plain(configuration.daemon)),
+        daemon=(in_force.daemon, daemon),
         deliveries=(in_force.deliveries, wanted),
     ), ""
 

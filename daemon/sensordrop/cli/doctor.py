@@ -47,7 +47,8 @@ def command(
     Versions, configuration, ledger, disks; and for every delivery its folder and its bucket:
     credentials, rights, clock, what the store does, and uploads that nobody finished. Works
     while sensordropd is down. The store is asked with a few bytes under _sensordrop/probe.
-    Run it as the service's user: rights are those of whoever asks.
+    Called by root on the service's configuration it looks at folders with the rights of the
+    service's user; else rights are those of whoever asks.
 
     Exits with 0 if nothing failed, 1 if something did, 2 for a wrong configuration, 3 without
     a ledger.

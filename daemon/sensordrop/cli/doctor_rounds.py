@@ -24,9 +24,10 @@ from sensordrop.adapters.places import (
 )
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.adapters.s3 import CapabilityBook, S3Destination
+from sensordrop.adapters.service_user import as_service
 from sensordrop.adapters.unit import sandbox_of_unit
 from sensordrop.cli.doctor import Section
-from sensordrop.cli.place import DATABASE_VARIABLE, Place, place_of
+from sensordrop.cli.place import DATABASE_VARIABLE, Place, is_the_services, place_of
 from sensordrop.composition import POLLING_SECONDS, open_ledger, s3_settings
 from sensordrop.config import (
     Configuration,
@@ -78,7 +79,7 @@ class Rounds:
         checks += self._open_store()
         active = [d for d in deliveries if d.enabled]
         sandbox = None if self._local is not None else sandbox_of_unit()
-        folders = {d.name: _folder(d, sandbox) for d in active}
+        folders = {d.name: self._folder(d, sandbox) for d in active}
         checks.append(look_at_watches(sum(each.watches for each in folders.values())))
         book = CapabilityBook()
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -119,7 +120,7 @@ class Rounds:
             ]
         try:
             with open_ledger(
-                place.config, directory=place.directory, started_by="sensordrop"
+                place.config, directory=place.directory, started_by="sensordrop", as_service=True
             ) as ledger:
                 ledger.check()
                 health = ledger.health()
@@ -152,6 +153,21 @@ class Rounds:
             hint = "start sensordropd --local on this folder, and read what it says"
             return [failed("embedded S3", str(error), hint)]
         return [ok("embedded S3", f"answers at {store.endpoint_url}")]
+
+    def _folder(self, delivery: DeliveryConfig, sandbox: Sandbox | None) -> Folder:
+        """Look at a folder with the eyes of the service, where it is its configuration."""
+        root = str(delivery.local_directory)
+        ours = is_the_services(self._config or default_path(os.environ))
+        service = sandbox if ours else None
+        all_of_it = service is not None and service.reads_everything and os.geteuid() == 0
+        reader = f"user {service.user} with its capability" if service and all_of_it else None
+        # Root stands in for one that may read everything. No thread of ours runs yet that would
+        # change its user too.
+        with as_service(None if all_of_it else service):
+            seen = look_at_folder(root, delivery.watch, POLLING_SECONDS, reader=reader)
+        with as_service(service):
+            taken = look_at_after_verified(root, delivery.after_verified, sandbox)
+        return replace(seen, checks=(*seen.checks, *taken))
 
     def _bucket(self, delivery: DeliveryConfig, book: CapabilityBook) -> list[Check]:
         if self._local is not None and self._store is None:
@@ -187,13 +203,6 @@ def _configuration(
     count = "1 delivery" if len(names) == 1 else f"{len(names)} deliveries"
     told = [ok("configuration", f"is right: {count} ({', '.join(names)})")]
     return told + [notice("configuration", str(each)) for each in notices]
-
-
-def _folder(delivery: DeliveryConfig, sandbox: Sandbox | None) -> Folder:
-    root = str(delivery.local_directory)
-    seen = look_at_folder(root, delivery.watch, POLLING_SECONDS)
-    taken = look_at_after_verified(root, delivery.after_verified, sandbox)
-    return replace(seen, checks=(*seen.checks, *taken))
 
 
 def _delivery(

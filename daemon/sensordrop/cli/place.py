@@ -213,6 +213,11 @@ def daemon_for(
     return place.config
 
 
+def is_the_services(path: Path) -> bool:
+    """Tell whether a configuration is the one that the installed service runs on."""
+    return path.absolute() == DEFAULT_FOLDER
+
+
 def own_home() -> Path:
     """Give the folder in which this user's own ledger is."""
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -301,7 +306,7 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
     configure("console", "warning")
     try:
         with open_ledger(
-            place.config, directory=place.directory, started_by="sensordrop"
+            place.config, directory=place.directory, started_by="sensordrop", as_service=True
         ) as ledger:
             yield ledger
     except LedgerUnavailableError as error:

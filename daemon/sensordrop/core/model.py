@@ -106,6 +106,8 @@ class DoubtKind(StrEnum):
     ROOT_REPLACED = "root_replaced"
     MOUNTS_CHANGED = "mounts_changed"
     FOLDERS_MOVED = "folders_moved"
+    FOLDER_CLOSED = "folder_closed"
+    """A folder came that we may not look into: a sweep says so, and which."""
     CANARY_LOST = "canary_lost"
     """An event that we caused ourselves did not come back."""
     FILES_GONE = "files_gone"

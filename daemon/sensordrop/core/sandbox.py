@@ -1,4 +1,4 @@
-"""What the service manager lets the daemon write: cards are read-only unless somebody says so."""
+"""What the service manager lets the daemon read and write: cards are read-only unless somebody says so."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class Sandbox:
     """ReadWritePaths=, and the unit's own directories."""
     read_only: Sequence[str] = ()
     """ReadOnlyPaths= and InaccessiblePaths=."""
+    groups: Sequence[str] = ()
+    """SupplementaryGroups=: those beside the user's own."""
+    reads_everything: bool = False
+    """It is handed a capability by which rights of files don't hold it back from reading."""
 
     def may_write(self, path: str) -> bool:
         """Tell whether the unit leaves a folder writable: the nearest folder above decides."""

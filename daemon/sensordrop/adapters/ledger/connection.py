@@ -11,8 +11,10 @@ import psycopg2
 from psycopg2 import errorcodes
 from psycopg2.extensions import connection as Connection  # noqa: N812 — it is a class
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 — it is a class
+from psycopg2.extensions import parse_dsn
 
 from sensordrop.adapters.ledger.silence import Running, SilenceWatch, break_off
+from sensordrop.adapters.service_user import thread_as
 from sensordrop.core.failure import LedgerUnavailableError
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -41,7 +43,8 @@ class Connections:
 
     `closed` stays 0 after a backend died, so a connection that raised OperationalError or
     InterfaceError is closed and the next transaction gets a new one. When none is to be had,
-    `revive` is called once and it is tried again (an embedded server is started there).
+    `revive` is called once and it is tried again (an embedded server is started there). Where a
+    server on this machine turns us away, it is asked once more as the user that `stand_in` gives.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Connections:
         dsn: Callable[[], str],
         *,
         revive: Callable[[], None] | None = None,
+        stand_in: Callable[[], int | None] | None = None,
         application_name: str = "sensordrop",
         silence: SilenceWatch | None = None,
     ) -> None:
         self._dsn = dsn
         self._silence = silence or SilenceWatch(dsn)
         self._revive = revive
+        self._stand_in = stand_in
         self._application_name = application_name
         self._local = threading.local()
         self._open: set[Connection] = set()
@@ -128,24 +133,35 @@ class Connections:
         return connection
 
     def _connect(self) -> Connection:
+        dsn = self._dsn()
         try:
-            made: Connection = psycopg2.connect(
-                self._dsn(),
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                application_name=self._application_name,
-                client_encoding="UTF8",
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                tcp_user_timeout=TCP_USER_TIMEOUT_MILLISECONDS,
-                options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
-                " -c idle_in_transaction_session_timeout="
-                f"{IDLE_TRANSACTION_TIMEOUT_MILLISECONDS}"
-                # DateStyle as psycopg2 wants it: else it would ask for it, and wait unwatched.
-                " -c timezone=UTC -c jit=off -c datestyle=ISO",
-            )
+            return self._connect_to(dsn)
         except psycopg2.OperationalError as error:
-            raise _unavailable(error) from error
+            uid = self._stand_in() if self._stand_in and _on_this_machine(dsn) else None
+            if uid is None:
+                raise _unavailable(error) from error
+            try:
+                with thread_as(uid):
+                    return self._connect_to(dsn)
+            except psycopg2.OperationalError:
+                raise _unavailable(error) from error
+
+    def _connect_to(self, dsn: str) -> Connection:
+        made: Connection = psycopg2.connect(
+            dsn,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name=self._application_name,
+            client_encoding="UTF8",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=TCP_USER_TIMEOUT_MILLISECONDS,
+            options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
+            " -c idle_in_transaction_session_timeout="
+            f"{IDLE_TRANSACTION_TIMEOUT_MILLISECONDS}"
+            # DateStyle as psycopg2 wants it: else it would ask for it, and wait unwatched.
+            " -c timezone=UTC -c jit=off -c datestyle=ISO",
+        )
         return made
 
     def _discard(self, connection: Connection) -> None:
@@ -153,6 +169,13 @@ class Connections:
         with self._lock:
             self._open.discard(connection)
         connection.close()
+
+
+def _on_this_machine(dsn: str) -> bool:
+    """Tell whether the server is reached over a socket in a folder, where it sees who asks."""
+    words = parse_dsn(dsn)
+    hosts = str(words.get("host", "")).split(",")
+    return "hostaddr" not in words and all(not host or host.startswith("/") for host in hosts)
 
 
 def _unavailable(error: Any) -> LedgerUnavailableError:

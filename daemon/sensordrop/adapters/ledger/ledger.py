@@ -64,10 +64,13 @@ class PostgresLedger(
         dsn: Callable[[], str],
         *,
         revive: Callable[[], None] | None = None,
+        stand_in: Callable[[], int | None] | None = None,
         origin: str = "daemon",
         started_by: str = "sensordropd",
     ) -> None:
-        connections = Connections(dsn, revive=revive, application_name=started_by)
+        connections = Connections(
+            dsn, revive=revive, stand_in=stand_in, application_name=started_by
+        )
         Enrollment.__init__(self, connections, origin=origin, started_by=started_by)
         Work.__init__(self, connections)
         Multiparts.__init__(self, connections)
