@@ -126,7 +126,7 @@ class Reloading:
         if old is not None and _labels(old) == _labels(delivery):
             delivery.tally = old.tally
         if old is not None and old.delivery_id == delivery.delivery_id:
-            delivery.halted = old.halted
+            delivery.halted = delivery.halt_written = old.halted
         return delivery
 
 

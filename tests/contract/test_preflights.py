@@ -79,6 +79,29 @@ def test_a_failed_preflight_blocks_burns_no_file_and_is_tried_again(
     wait_until(lambda: delivery.blocked_reason is None, "nothing blocks any more")
 
 
+def test_a_check_that_hangs_is_told_and_goes_on_when_it_ends(
+    ledger, database, tmp_path, upload, monkeypatch
+):
+    """What gives out the credentials may hang for ever: nobody must wait for it in silence."""
+    monkeypatch.setattr(preflights, "OVERDUE_SECONDS", 0.5)
+    place = register(ledger)
+    store = Checked()
+    store.gate.clear()
+    delivery = make(tmp_path, place.delivery_ids["north"], store)
+    delivery.settings.breaker_keys[FailureScope.PROJECT] = "north's"
+    drop(tmp_path)
+    enroll(ledger, delivery)
+    upload([place], delivery)
+    wait_until(lambda: delivery.blocked_reason, "it is told")
+    assert "has not ended" in delivery.blocked_reason
+    assert "credential_process" in delivery.blocked_reason
+    assert sum(t.name == "preflight north" for t in threading.enumerate()) == 1
+    store.gate.set()
+    wait_until(lambda: states(database) == {"S1/a.wav": "uploaded"}, "it goes on by itself")
+    wait_until(lambda: delivery.blocked_reason is None, "nothing blocks any more")
+    assert ask(database, "SELECT attempts FROM file_uploads") == [(0,)]
+
+
 def test_a_destination_that_was_away_is_checked_anew(ledger, database, tmp_path, upload):
     place = register(ledger)
     store = Checked(failure=AWAY)

@@ -81,6 +81,8 @@ class Delivery:
     blocked_reason: str | None = None
     halted: bool = False
     """Too many of its files failed: nothing is begun until the pause for it holds."""
+    halt_written: bool = False
+    """The pause for that is in the ledger."""
     checked: bool = False
     """Whether its destination passed a check since the process began."""
     sweeping: bool = False

@@ -23,7 +23,7 @@ class Halts:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._failed: dict[int, set[int]] = {}
-        self._unwritten: dict[int, str] = {}
+        self._unwritten: dict[Delivery, str] = {}
 
     def stored(self, delivery: Delivery) -> None:
         """Take note that a file was stored: what failed before was not everything."""
@@ -44,8 +44,8 @@ class Halts:
             f"{len(files)} files failed and none was stored between them; the last one: "
             f"{failure.error_class}: {failure.message}"
         )
-        delivery.halted = True
-        self._unwritten[delivery.delivery_id] = reason
+        delivery.halted, delivery.halt_written = True, False
+        self._unwritten[delivery] = reason
         _log.error(
             "delivery_halted",
             delivery=delivery.name,
@@ -56,6 +56,7 @@ class Halts:
 
     def write_down(self) -> None:
         """Write the pauses down that are not yet. Raises LedgerUnavailableError."""
-        for delivery_id, reason in list(self._unwritten.items()):
-            self._ledger.pause_delivery(delivery_id, set_by=SET_BY, reason=reason)
-            del self._unwritten[delivery_id]
+        for delivery, reason in list(self._unwritten.items()):
+            self._ledger.pause_delivery(delivery.delivery_id, set_by=SET_BY, reason=reason)
+            delivery.halt_written = True
+            del self._unwritten[delivery]

@@ -10,6 +10,10 @@ from sensordrop.core.controls import Control, pause_words
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.roster import Roster
 
+HALT_LOOKS = 3
+"""After so many looks without the pause of a halted delivery it is taken for resumed: the first look
+may have begun before the pause was written."""
+
 _log = structlog.get_logger()
 
 
@@ -20,14 +24,17 @@ class Pauses:
         """All of `wake` are called when a delivery was paused, or no longer is."""
         self._roster = Roster.of(deliveries)
         self._wake = wake
+        self._missing: dict[Delivery, int] = {}
+        """How often the pause of a halted delivery was looked for in vain."""
 
     def take_up(self, controls: Sequence[Control]) -> None:
         """Pause what is to be paused, and nothing else."""
         changed = False
         for delivery in (*self._roster.now, *self._roster.left):
             reason = pause_words(controls, delivery.delivery_id)
-            if delivery.halted and reason is not None:
-                delivery.halted = False  # from now on the pause keeps it
+            if delivery.halted and self._ends_halt(delivery, reason):
+                delivery.halted = False
+                changed = True
             if reason != delivery.paused_reason:
                 changed = True
                 event = "resumed" if reason is None else "paused"
@@ -36,6 +43,19 @@ class Pauses:
         if changed:
             for wake in self._wake:
                 wake()
+
+    def _ends_halt(self, delivery: Delivery, reason: str | None) -> bool:
+        """Tell whether the pause keeps a halted delivery from now on, or was ended by somebody
+        before it was ever seen here.
+        """
+        if reason is None and delivery.halt_written:
+            self._missing[delivery] = self._missing.get(delivery, 0) + 1
+            if self._missing[delivery] < HALT_LOOKS:
+                return False
+        elif reason is None:
+            return False
+        self._missing.pop(delivery, None)
+        return True
 
 
 class HandRetries:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from sensordrop.core.check import Check, CheckOutcome, first_failure
+from sensordrop.core.check import Check, CheckOutcome, failed_by, first_failure
+from sensordrop.core.failure import Failure, FailureScope
 from sensordrop.engine.delivery import Delivery
 from sensordrop.ports.life import Clock
 
@@ -22,6 +23,10 @@ AT_ONCE = 8
 AGE_SECONDS = 24 * 3600.0
 """After this a destination is checked anew, beside the uploads: stores are upgraded, rights
 change."""
+
+OVERDUE_SECONDS = 180.0
+"""A check that has not ended by then is told, and stops its project where none has passed before: all
+of its requests together may take half as long, but what gives out credentials may hang for ever."""
 
 _log = structlog.get_logger()
 
@@ -38,7 +43,10 @@ class Checked:
 class _State:
     passed_at: float | None = None
     """When it last passed; None: it must pass before anything is sent."""
-    running: bool = False
+    begun_at: float | None = None
+    """Since when one has been under way; None: none is."""
+    overdue: bool = False
+    """The one that is under way has been told to take too long."""
     told: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -49,6 +57,8 @@ class Preflights:
         self._clock = clock
         self._wake = wake
         self._states: dict[str, _State] = {}
+        self._delivering: dict[str, Delivery] = {}
+        """Whose preflights are under way."""
         self._ended: queue.SimpleQueue[Checked] = queue.SimpleQueue()
 
     def passed(self, delivery: Delivery) -> bool:
@@ -62,9 +72,11 @@ class Preflights:
     def begin(self, delivery: Delivery) -> None:
         """Begin a preflight, unless it is under way or too many are."""
         state = self._states.setdefault(delivery.key, _State())
-        if state.running or sum(s.running for s in self._states.values()) >= AT_ONCE:
+        under_way = [s for s in self._states.values() if s.begun_at is not None and not s.overdue]
+        if state.begun_at is not None or len(under_way) >= AT_ONCE:
             return
-        state.running = True
+        state.begun_at = self._clock.monotonic()
+        self._delivering[delivery.key] = delivery
         threading.Thread(
             target=self._check, args=(delivery,), name=f"preflight {delivery.name}", daemon=True
         ).start()
@@ -76,20 +88,42 @@ class Preflights:
     def drop(self, delivery: Delivery) -> None:
         """Forget a delivery that left."""
         self._states.pop(delivery.key, None)
+        self._delivering.pop(delivery.key, None)
 
     def collect(self) -> list[Checked]:
-        """Give the preflights that have ended, and tell what was not told before."""
-        found: list[Checked] = []
+        """Give the preflights that have ended, and tell what was not told before.
+
+        One that takes too long is given as failed, once; it is under way until it ends by itself.
+        """
+        found = self._overdue()
         while not self._ended.empty():
             checked = self._ended.get()
             state = self._states.get(checked.delivery.key)
             if state is None:
                 continue  # its delivery left meanwhile
-            state.running = False
+            state.begun_at, state.overdue = None, False
+            self._delivering.pop(checked.delivery.key, None)
             bad = any(c.outcome is CheckOutcome.FAILED for c in checked.checks)
             state.passed_at = None if bad else self._clock.monotonic()
             _tell(checked, state)
             found.append(checked)
+        return found
+
+    def _overdue(self) -> list[Checked]:
+        found = []
+        for key, delivery in self._delivering.items():
+            state = self._states.get(key)
+            if state is None or state.overdue or state.begun_at is None:
+                continue
+            if self._clock.monotonic() - state.begun_at >= OVERDUE_SECONDS:
+                state.overdue = True
+                hangs = _hangs(delivery)
+                _log.warning("preflight", delivery=delivery.name, check="check",
+                             outcome=CheckOutcome.FAILED.value, found=hangs.message,
+                             hint=hangs.hint)  # fmt: skip
+                if state.passed_at is None:  # else uploads go on, as far as they get
+                    checks = (failed_by("check", hangs),)
+                    found.append(Checked(delivery=delivery, checks=checks))
         return found
 
     def _check(self, delivery: Delivery) -> None:
@@ -101,6 +135,17 @@ class Preflights:
             _log.error("bug", delivery=delivery.name, exc_info=bug)
         self._ended.put(Checked(delivery=delivery, checks=checks))
         self._wake()
+
+
+def _hangs(delivery: Delivery) -> Failure:
+    return Failure(
+        scope=FailureScope.PROJECT,
+        error_class="timeout",
+        message=f"checking the bucket of {delivery.name}: it has not ended for "
+        f"{OVERDUE_SECONDS:.0f} seconds",
+        hint="look at what gives out the credentials (credential_process of the profile, a "
+        "sign-in that waits for somebody) and at the way to the store; it goes on by itself",
+    )
 
 
 def _tell(checked: Checked, state: _State) -> None:

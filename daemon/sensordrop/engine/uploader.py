@@ -50,6 +50,8 @@ CLAIM_ROWS = 128
 """Files claimed at a time: some seconds of work, few enough to give back quickly."""
 POLL_SECONDS = 5.0
 """How often the ledger is asked for work that nobody rang for (a retry by hand, another host)."""
+NEVER_SECONDS = 1e9
+"""What is due in more than some thirty years is held until a person decides, or in work."""
 BLOCKED_SECONDS = 0.5
 """How often a delivery with an open breaker is looked at for its next probe."""
 FINISH_SECONDS = 1.0
@@ -250,7 +252,7 @@ class Uploader:
         if self._trail is not None:
             self._trail.alive()
         due = self._ledger.due_in_seconds(list(self._by_id))
-        self._awaited = set(due)
+        self._awaited = {key for key, wait in due.items() if wait < NEVER_SECONDS}
         for delivery_id, wait in due.items():
             if wait < POLL_SECONDS:
                 self._look_at[delivery_id] = now + max(0.0, wait)
@@ -304,7 +306,7 @@ class Uploader:
         where there is one, or a file that the store can't bear would be all that is ever tried.
         """
         for delivery in sorted(deliveries, key=lambda d: d.delivery_id == self._probed):
-            if not any(self._running[d] for d in self._sharing(delivery)):
+            if not any(self._running[d] for d in self._sharing_trouble(delivery)):
                 self._start(delivery, 1, probe=True)
                 self._probed = delivery.delivery_id
 
@@ -313,10 +315,14 @@ class Uploader:
         return due or bool(self._ready[delivery_id])
 
     def _is_awaited(self, delivery: Delivery) -> bool:
-        """Tell whether a file waits, here or elsewhere, in a scope that the delivery is in."""
+        """Tell whether a file could be the probe of the scopes in trouble that the delivery is in.
+
+        Those of a delivery that is paused or offline can't: nothing must stay stopped for them.
+        """
         return any(
-            key in self._awaited or self._ready[key] or self._running[key]
-            for key in self._sharing(delivery)
+            self._running[key]
+            or (_may_be_read(self._by_id[key]) and (key in self._awaited or self._ready[key]))
+            for key in self._sharing_trouble(delivery)
         )
 
     def _take_preflights(self) -> None:
@@ -336,8 +342,14 @@ class Uploader:
         free, probing, _ = self._breakers.verdict(delivery)
         return (free or probing) and _may_be_read(delivery) and self._preflights.passed(delivery)
 
-    def _sharing(self, delivery: Delivery) -> list[int]:
-        keys = set(delivery.settings.breaker_keys.values())
+    def _sharing_trouble(self, delivery: Delivery) -> list[int]:
+        """Give the deliveries that are in a scope whose breaker stops this one.
+
+        Other scopes that they share say nothing: all are on one station, and a delivery that is
+        at work for hours must not keep another one's bucket from being probed.
+        """
+        opened = self._breakers.open_scopes(delivery)
+        keys = {key for scope, key in delivery.settings.breaker_keys.items() if scope in opened}
         return [
             d.delivery_id for d in self._deliveries if keys & set(d.settings.breaker_keys.values())
         ]
