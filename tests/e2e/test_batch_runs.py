@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 from batch_hand import LINE, Hand
 from between import GoBetween
 from daemon import (
+    SOURCES,
     WAIT_SECONDS,
     command,
     drop_files,
@@ -21,9 +24,26 @@ from daemon import (
 from s3_servers import Reply, error_xml
 
 
+def described() -> dict[str, set[str]]:
+    """Give the keys of every event that docs/cli.md describes."""
+    page = (Path(SOURCES).parent / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", page, re.MULTILINE)
+    plain = [(name, re.sub(r"\([^)]*\)", "", keys)) for name, keys in rows]
+    return {name: set(re.findall(r"`(\w+)`", keys)) for name, keys in plain}
+
+
 def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Give what a run told with --json, which is as docs/cli.md says."""
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    keys = described()
+    for each in told:
+        name = each["event"]
+        assert name in keys or not name.startswith("run_"), f"{name} stands in no page"
+        assert set(each) - {"event", "level"} == keys.get(name, set(each) - {"event", "level"}), (
+            name
+        )
+    return told
 
 
 def figures(text: str) -> list[tuple[str, ...]]:
@@ -90,6 +110,7 @@ def test_what_fails_is_told_and_the_next_run_tries_it_again(hand, moto):
         assert [each for each in told if each["event"] == "file_failed"], "it was tried again"
         progress = [each for each in told if each["event"] == "run_progress"]
         assert progress[-1]["uploaded"] == 4
+        assert {e["event"] for e in told} >= {"run_started", "run_check", "run_stored_before"}
 
         quiet = hand.upload("--quiet", "--no-auto-retry")
         assert quiet.returncode == 1, "what had failed before is not stored now either"
@@ -211,6 +232,8 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(hand):
     hand.record(2, first=3)
     later = hand.upload("--dry-run").stdout
     assert "2 files would be uploaded" in later
+    *_, dry, last = events(hand.upload("--dry-run", "--json"))
+    assert (dry["event"], dry["new"], last["dry_run"]) == ("run_dry", 2, True)
     assert "4 files on the books already" in later
 
 
@@ -254,6 +277,9 @@ def test_the_ledger_is_embedded_where_none_is_configured(tmp_path, rclone):
     listed = alone.run("--config", alone.file.name, "--json", verb="sessions")
     (session,) = json.loads(listed.stdout)["sessions"]
     assert (session["origin"], session["counts"]["uploaded"]) == ("batch", 3)
-    again = alone.upload("--json")
-    assert again.returncode == 0
-    assert json.loads(again.stdout.splitlines()[-1])["files"] == 0
+    alone.record(1, first=3)
+    again = events(alone.upload("--json", "--verbose"))
+    assert (again[-1]["well"], again[-1]["uploaded"]) == (True, 1)
+    assert [each["path"] for each in again if each["event"] == "file_stored"] == [
+        "950349/00003.WAV"
+    ]

@@ -138,27 +138,60 @@ def on_a_terminal(
 
 def test_a_terminal_shows_one_line_that_is_updated_in_place(hand, moto):
     stored = hand.record(40)
-    with GoBetween(moto.endpoint_url) as between:
+    stored |= hand.record(1, first=40, size=12_000_000)
+    for number in range(3):
+        hand.bucket.put(
+            f"C2/950349/{number:05}.WAV", (hand.card / f"950349/{number:05}.WAV").read_bytes()
+        )
+    refused = "C2/950349/00039.WAV"
+
+    def refuse(method: str, path: str) -> Reply | None:
+        if method != "PUT" or not path.endswith(refused):
+            return None
+        return Reply(status=400, body=error_xml("InvalidRequest", "not today"))
+
+    with GoBetween(moto.endpoint_url, refuse) as between:
         between.gate.clear()
-        hand.write(endpoint_url=between.endpoint_url)
+        hand.write(endpoint_url=between.endpoint_url, times_to_retry=0)
 
         def watch(written: str) -> None:
-            if "Uploaded: 0/40" in written:  # it was drawn once: the uploads may go on
+            if "/41 |" in written:  # it was drawn once: the uploads may go on
                 between.gate.set()
 
         code, written = on_a_terminal(hand, "upload", "--config", hand.file.name, watch=watch)
-    assert code == 0, written
-    assert hand.bucket.digests() == stored
+    assert code == 1, written
+    assert hand.bucket.digests() == {k: v for k, v in stored.items() if k != refused}
+    (session,) = hand.ledger.sessions()
     shown = ESCAPES.sub("", written)
-    assert "🆔 Session: " in shown
-    assert "🔁 Auto-retry: on" in shown
+    openings = [
+        f"🆔 Session: {session['id']} (highlands)", "🔁 Auto-retry: off",
+        f"📁 Directory: {hand.card}", "🔑 Profile: field", f"🪣 Bucket: {hand.bucket.name}/C2",
+        "identity: ", "bucket: ", "📦 Previously uploaded files loaded: 0",
+    ]  # fmt: skip
+    places = [shown.find(words) for words in openings]
+    assert -1 not in places, openings[places.index(-1)] + "\n" + shown
+    assert places == sorted(places), "in the order of the old tool"
+    assert "🔍 Found 41 files" in shown
+    assert "❌ 950349/00039.WAV: rejected" in shown
     lines = [match.groups() for match in LINE.finditer(shown)]
-    assert lines[0][:3] == ("0.0", "0", "40")
-    assert lines[-1][:3] == ("100.0", "40", "40")
+    last = 0
+    for percent, uploaded, total, skipped, size, successful, failed, _speed, eta in lines:
+        finished = int(uploaded)
+        assert total == "41"
+        assert finished == int(skipped) + int(successful) + int(failed)
+        assert last <= finished, "it never goes back"
+        assert percent == f"{int(1000 * finished / 41) / 10:.1f}"
+        assert float(size) <= 0.01
+        assert (eta == "00:00") == (finished == 41)
+        last = finished
+    figures, speed = lines[-1], float(lines[-1][7])
+    assert figures[:7] == ("100.0", "41", "41", "3", "0.01", "37", "1")
+    assert speed > 0
     # Drawn where it stood before: what is between two states of it erases the line.
-    first, last = written.index("Uploaded: 0/40"), written.rindex("Uploaded: 40/40")
-    assert "\x1b[2K" in written[first:last]
-    assert "🎉 40 files: 40 uploaded" in shown
+    assert "\x1b[2K" in written[written.index("/41 |") : written.rindex("/41 |")]
+    assert "41 files: 37 uploaded (13.0 MiB), 3 skipped, 1 failed, 0 remaining" in shown
+    assert "❌ rejected: 1 file, such as 950349/00039.WAV" in shown
+    assert f"sensordrop retry --session-id {session['id']} --config highlands.json" in shown
 
 
 def test_a_terminal_that_moves_no_cursor_gets_plain_lines_while_the_work_goes_on(hand, moto):

@@ -29,6 +29,37 @@ be read says where daemon and ledger are. Where it hides which ledger is meant, 
 settings (`upload`, `verify`, `receipt`) list all mistakes and exit with 2.
 """
 
+EVENTS = """\
+### What `--json` prints
+
+`upload` and `pipeline`, and `retry` where it does the work itself, print an event on each line: `event`, `level`, and the keys below. Events that are
+not named here are those of the daemon's log. Keys are added, never renamed.
+
+| event | when | its keys |
+|---|---|---|
+| `run_started` | the run has its session | `session`, `delivery`, `retries`, `retry_delay_seconds`, `folder`, `profile`, `bucket`, `prefix` |
+| `run_check` | for each check before anything is sent | `check`, `outcome` (`ok`, `notice`, `failed`), `found`, `hint` |
+| `run_retries` | what had failed before is tried again | `files` |
+| `run_stored_before` | the checks are done | `files`: stored before this run |
+| `run_progress` | twice a second | `session`, `total`, `uploaded`, `skipped`, `failed`, `bytes_uploaded`, `files_per_second` |
+| `file_failed` | an attempt failed, another will follow | `delivery`, `path`, `attempts`, `error_class`, `problem`, `hint`, `next_attempt_at` |
+| `file_quarantined` | a file failed for good | `delivery`, `path`, `attempts`, `error_class`, `problem`, `hint` |
+| `file_stored` | with `--verbose`, for each file | `delivery`, `path` |
+| `file_skipped` | the same, where the store had it | `delivery`, `path`, `evidence` |
+| `run_dry` | instead of all that, with `--dry-run` | `folder`, `bucket`, `prefix`, `files`, `new`, `changed`, `ignored`, `unsettled`, `size_bytes` |
+| `run_handed_over` | a daemon has the delivery: it is followed | `delivery`, `folder` |
+| `note` | a line between steps, and before a round of retries | `mark`, `words` |
+| `run_ended` | the last line of a run | `how`, `words`, `well`, `session`, `delivery`, `dry_run`, `files`, `uploaded`, `skipped`, `failed`, `remaining`, `bytes_uploaded`, `failures`, `untold`, `retry` |
+
+`how` is one of `done`, `partial`, `missing`, `paused`, `offline`, `blocked`, `no-ledger` and `interrupted`, and `words` says why. `well`: everything that
+was found is stored. `failures` has `error_class`, `files` and an `example` of each kind that is in quarantine; `retry` is the command that tries them
+again (null: nothing failed; a URL with a password stands in it as `URL`), `untold` the endpoint that was not told yet.
+"""
+"""The part of the page about what programs read of a run by hand."""
+
+MORE = {"upload": EVENTS}
+"""What stands below the words of a verb's --help."""
+
 
 def page() -> str:
     """Give the whole page."""
@@ -43,6 +74,8 @@ def page() -> str:
 def section(name: str, command: click.Command) -> str:
     """Give the part of the page about one verb."""
     blocks = [_block(path, each) for path, each in _all(f"sensordrop {name}", command)]
+    if name in MORE:
+        blocks.append(MORE[name])
     return "\n".join([f"## {name}\n", *blocks])
 
 
