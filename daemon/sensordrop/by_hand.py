@@ -110,6 +110,7 @@ class HandResult:
     ended: Ended
     session_id: int | None = None
     delivery: str = ""
+    delivery_id: int | None = None
     figures: Figures | None = None
     failed: Sequence[SessionTrouble] = ()
     """What is in quarantine in the delivery now, whichever session it failed in."""
@@ -327,6 +328,7 @@ class HandRun:
         return HandResult(
             ended=ended,
             delivery=delivery,
+            delivery_id=delivery_id,
             session_id=session_id if lines else None,
             figures=figures_of(lines[0]) if lines else None,
             failed=ledger.failed_now(delivery_id),
@@ -371,6 +373,7 @@ class HandRun:
         return HandResult(
             ended=ended or Ended(how=RunEnd.INTERRUPTED),
             delivery=place.name,
+            delivery_id=place.delivery_id,
             session_id=None if followed is None else followed.session_id,
             figures=None if followed is None else figures_of(followed),
             failed=ledger.failed_now(place.delivery_id),

@@ -84,11 +84,22 @@ def test_a_pipeline_goes_on_only_where_a_step_ended_well(hand, moto):
             endpoint_url=moto.endpoint_url,
         )
         stored |= hand.record(1, first=10)
-        receiver.script = [answer(403)]
+        receiver.always = answer(403)
         unheard = hand.run(*flags, verb="pipeline")
         assert unheard.returncode == 1, unheard.stdout + unheard.stderr
-        assert "403" in unheard.stdout
+        assert "403" in unheard.stdout.partition("Step 3")[2], "the step says what was answered"
         assert "stopped at step trigger: the endpoint was not told" in unheard.stdout
+        assert len(receiver.heard) == 2, "the run's own try, and the step's"
+        receiver.always, receiver.script = answer(200), [answer(503)]
+        again = hand.run(*flags, verb="pipeline")
+        assert again.returncode == 1, "nothing is new, but that session is owed"
+        assert "answered 503" in again.stdout.partition("Step 3")[2]
+        owed = hand.run(*flags, verb="pipeline")
+        assert owed.returncode == 0, owed.stdout + owed.stderr
+        assert len({heard.key for heard in receiver.heard}) == 1
+        nothing = hand.run(*flags, verb="pipeline")
+        assert nothing.returncode == 0, nothing.stdout + nothing.stderr
+        assert "Nothing was new: there is nothing to tell" in nothing.stdout
         stored |= hand.record(1, first=11)
         told = hand.run(*flags, verb="pipeline")
         assert told.returncode == 0, told.stdout + told.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +19,13 @@ from sensordrop.cli.hand import (
     same_place,
     try_again,
 )
+from sensordrop.cli.session import letter_words
 from sensordrop.core.batch import Rounds, RunEnd
+from sensordrop.core.letters import LetterKind, LetterState
 from sensordrop.exits import Exit
+
+if TYPE_CHECKING:
+    from sensordrop.by_hand import HandResult
 
 
 @click.command()
@@ -83,11 +89,45 @@ def _go(working: Working, chosen: Chosen, rounds: Rounds, about: str) -> Exit:
     if chosen.config.endpoint is None:
         display.say("skipped", "No endpoint is configured: there is nobody to tell")
         return Exit.DONE
-    if result.untold is not None:
-        display.say("stop", "The pipeline stopped at step trigger: the endpoint was not told")
-        return Exit.FAILED
-    if result.session_id is None:
+    try:
+        letters = _tell(working, chosen, result)
+    except click.Abort:
+        display.say("stop", "The pipeline was interrupted at step trigger")
+        return Exit.INTERRUPTED
+    for session_id, letter in letters.items():
+        words = f"session {session_id}: {letter_words(letter)}"
+        if letter["state"] != LetterState.TOLD:
+            display.say("failed", words)
+            display.say("stop", "The pipeline stopped at step trigger: the endpoint was not told")
+            return Exit.FAILED
+        display.say("ok", f"The endpoint was told of {words}")
+    if not letters:
         display.say("skipped", "Nothing was new: there is nothing to tell")
-    else:
-        display.say("ok", f"The endpoint was told of session {result.session_id}")
     return Exit.DONE
+
+
+def _tell(working: Working, chosen: Chosen, result: HandResult) -> dict[int, dict[str, Any]]:
+    """See that the endpoint was told of this session, and of those before it that it did not hear;
+    give what became of each. Ends at the first that was not heard.
+    """
+    from sensordrop.cli.trigger import see_told, unheard_sessions
+    from sensordrop.composition import open_ledger
+    from sensordrop.control.told import letter_told
+
+    endpoint = chosen.config.endpoint
+    assert endpoint is not None
+    told: dict[int, dict[str, Any]] = {}
+    place = chosen.place
+    with open_ledger(place.daemon, directory=place.directory, stop=working.stop) as ledger:
+        known = result.delivery_id is not None
+        unheard = unheard_sessions(ledger, result.delivery_id or 0) if known else []
+        for session_id in unheard:
+            line = see_told(ledger, session_id, endpoint, working.stop)
+            told[session_id] = letter_told(line)
+            if line.state is not LetterState.TOLD:
+                return told
+        if result.session_id is not None and result.session_id not in told:
+            for line in ledger.letters_of(result.session_id):
+                if line.kind is LetterKind.REGISTRATION:
+                    told[result.session_id] = letter_told(line)
+    return told

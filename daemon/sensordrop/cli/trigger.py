@@ -22,9 +22,10 @@ from sensordrop.cli.session import letter_words
 from sensordrop.config import Endpoint
 from sensordrop.config.endpoints import PART_KINDS
 from sensordrop.config.kinds import NotExpectedError
-from sensordrop.core.letters import LetterKind, plan_letter
+from sensordrop.core.letters import LetterKind, LetterState, plan_letter
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.exits import Exit
+from sensordrop.ports.life import StopFlag
 from sensordrop.ports.records import EndpointBinding
 from sensordrop.ports.telling import AskedAgain, LetterLine
 
@@ -36,6 +37,8 @@ WAIT_SECONDS = 120.0
 """How long a daemon's attempt is waited for: it begins within two seconds, and most endpoints
 answer in one; afterwards `sensordrop session` tells."""
 LEASE_MARGIN_SECONDS = 60.0
+LOOKED_AT = 20
+"""Sessions of a delivery, the newest, that a pipeline sees to: older ones are named in `sessions`."""
 
 
 @click.command()
@@ -91,9 +94,9 @@ def command(
 def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) -> LetterLine:
     """Tell an endpoint that a session has ended: now, once, in this thread.
 
-    Gives what became of it; raises Abort where Ctrl-C broke it off. What could not be told waits in the outbox for the delivery's daemon,
-    if it is the endpoint that one knows. Blocks for the endpoint's time-out. Raises ClickException
-    where the session has not ended.
+    Gives what became of it; raises Abort where Ctrl-C broke it off. What could not be told waits in
+    the outbox for the delivery's daemon, if it is the endpoint that one knows. Blocks for the
+    endpoint's time-out. Raises ClickException where the session has not ended.
     """
     from sensordrop.adapters.notifier import HttpNotifier
 
@@ -124,11 +127,42 @@ def tell_session(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) ->
             dice=random.random(),  # noqa: S311 — it spreads attempts, and keeps no secret
         )
         ledger.note_answer(letter, answer, plan, took_seconds=time.monotonic() - began)
-    return next(
-        each
-        for each in ledger.letters_of(session_id)
-        if (each.kind, each.digest) == (kind, endpoint.digest)
-    )
+    return _letter_to(ledger, session_id, endpoint)
+
+
+def unheard_sessions(ledger: PostgresLedger, delivery_id: int) -> list[int]:
+    """Name the delivery's newest ended sessions whose registration nobody heard, oldest first."""
+    found = []
+    for line in ledger.list_sessions([delivery_id], most=LOOKED_AT):
+        letters = ledger.letters_of(line.session_id) if line.state == "ended" else []
+        mine = [each for each in letters if each.kind is LetterKind.REGISTRATION]
+        if mine and all(each.state is not LetterState.TOLD for each in mine):
+            found.append(line.session_id)
+    return found[::-1]
+
+
+def see_told(
+    ledger: PostgresLedger, session_id: int, endpoint: Endpoint, stop: StopFlag
+) -> LetterLine:
+    """Have a session told now, by this program or by the daemon that has the letter; give what came
+    of it. Blocks as long as a daemon's attempt may take at most. Raises Abort where it was broken
+    off.
+    """
+    line = tell_session(ledger, session_id, endpoint)
+    give_up = time.monotonic() + WAIT_SECONDS
+    while line.state is LetterState.WAITING and not line.attempts:
+        if stop.is_set():
+            raise click.Abort
+        if time.monotonic() > give_up:
+            break
+        time.sleep(LOOK_SECONDS)
+        line = _letter_to(ledger, session_id, endpoint)
+    return line
+
+
+def _letter_to(ledger: PostgresLedger, session_id: int, endpoint: Endpoint) -> LetterLine:
+    key = LetterKind.REGISTRATION, endpoint.digest
+    return next(each for each in ledger.letters_of(session_id) if (each.kind, each.digest) == key)
 
 
 @contextmanager
