@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,7 @@ def serve(
             stack.callback(state.release)
             crash = _crash_before(state)
             state.report_crashes()
+            _make_receipt_key(config.state_directory)
             for notice in notices:
                 _log.warning("configuration_notice", notice=str(notice))
             if local is not None:
@@ -178,6 +180,23 @@ def serve(
     except ServiceGaveUpError as error:
         return _say(error, Exit.BUG)
     return Exit.INTERRUPTED if stop.now else Exit.DONE
+
+
+def _make_receipt_key(state: Path) -> None:
+    """Make the key that receipts are signed with at the very first start: its public half can be
+    kept by others before the first receipt is theirs to check. What makes keys takes a while to
+    load, so it is only asked where there is none.
+    """
+    from sensordrop.adapters.state import RECEIPT_KEY
+
+    if (state / RECEIPT_KEY).exists():
+        return
+    from sensordrop.adapters.receipt_key import KeyProblemError, receipt_key
+
+    try:
+        _log.info("receipt_key_made", public_key=receipt_key(state).public)
+    except KeyProblemError as error:  # files can be stored all the same
+        _log.warning("receipt_key_missing", problem=str(error))
 
 
 @dataclass(frozen=True, kw_only=True)

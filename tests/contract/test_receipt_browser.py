@@ -18,13 +18,14 @@ def document(verdict: str, **changes) -> dict:
         "quarantined": {"files": 1, "bytes": 7},
         "pending": {"files": 1, "bytes": 8},
     }
+    own = {**counts, "verdict": verdict, "problems": 0}
     return {
         "verdict": verdict,
         "scope": {"delivery": EVIL, "sensor": None, "card": None},
         "client": EVIL, "project": EVIL, "cycle": "C2", "folder": "/srv/drop", "station": "hut",
-        "stores": [{"endpoint_url": "", "bucket_name": "birds", "s3_prefix": "C2"}],
+        "stores": [{"endpoint_url": "", "address": "http://store.example.org", "bucket_name": "birds", "s3_prefix": "C2"}],
         "reread": False, "counts": counts,
-        "sensors": {EVIL: counts, **{f"95{n:04}": counts for n in range(40)}},
+        "sensors": {EVIL: own, **{f"95{n:04}": own for n in range(40)}},
         "gone": 2, "conflicts": 1, "ignored": {"junk": 3}, "problems": [], "problems_left_out": 0,
         "payload_oxum": "128000000000.9998", "made_at": "2026-06-20T12:00:00+00:00",
         "made_by": "sensordrop 1", "public_key": "ed25519:AA==", "signature": "AA==",
@@ -67,6 +68,8 @@ def test_the_verdict_is_what_one_sees_first_and_nothing_is_loaded(tmp_path, widt
                 assert square["width"] > 100
                 assert digest_of(each) in shown.locator("#proof").inner_text()
                 assert shown.locator("script, img").count() == 0
+                assert "http://store.example.org" in shown.locator("#about").inner_text()
+                assert verdict in shown.locator("#sensors tbody tr").first.inner_text()
                 if verdict == "NOT SAFE":
                     assert "12,002" in shown.locator("#problems h2").inner_text()
                     assert EVIL in shown.locator("#problems tbody").inner_text()

@@ -40,6 +40,9 @@ class Bank(Vault):
         super().__init__()
         self.kept: dict[str, bytes] = {}
 
+    def address(self):
+        return "https://store.example.org"
+
     def digest_plan(self, size_bytes):
         return DigestPlan(md5=False)
 
@@ -143,6 +146,13 @@ def receipt(ledger, delivery, *, sensor=None, reread=False):
     return made.document if made is not None else None
 
 
+def of_each_sensor(ledger, delivery, *, reread=False) -> dict[str, dict]:
+    (target,) = ledger.deliveries_to_verify(station="hut", session_id=None)
+    maker = ReceiptMaker(tools(ledger), sensor=None, reread=reread)
+    made = [each.document for each in maker.make_each(target, delivery)]
+    return {document["scope"]["sensor"]: document for document in made}
+
+
 def card(ledger, delivery, folder: Path):
     (target,) = ledger.deliveries_to_verify(station="hut", session_id=None)
     made = CardReceiptMaker(
@@ -158,6 +168,83 @@ def card(ledger, delivery, folder: Path):
         only=None,
     ).make()
     return made.document
+
+
+def test_each_sensor_has_a_verdict_and_counts_that_add_up_to_the_whole(
+    ledger, place, delivery, bank, monkeypatch
+):
+    monkeypatch.setattr(receipts, "PAGE_FILES", 3)
+    root = Path(delivery.settings.root)
+    for name in ("a.wav", "b.wav", ".DS_Store"):
+        for sensor in ("S1", "S2", "S3"):
+            write(root, f"{sensor}/{name}", f"{sensor}{name}".encode())
+    write(root, "root.wav", b"root")
+    store(ledger, place, delivery, bank)
+    del bank.objects["C1/S2/b.wav"]
+    write(root, "S3/new.wav", b"nobody saw me")
+    write(root, "S4/only-new.wav", b"nor me")
+    whole = receipt(ledger, delivery)
+    assert {s: own["verdict"] for s, own in whole["sensors"].items()} == {
+        "": "SAFE", "S1": "SAFE", "S2": "NOT SAFE", "S3": "NOT SAFE", "S4": "NOT SAFE",
+    }  # fmt: skip
+    each = of_each_sensor(ledger, delivery)
+    assert {s: one["verdict"] for s, one in each.items()} == {
+        s: own["verdict"] for s, own in whole["sensors"].items()
+    }
+    for name, all_of_it in whole["counts"].items():
+        for unit, number in all_of_it.items():
+            assert sum(own[name][unit] for own in whole["sensors"].values()) == number
+            assert sum(one["counts"][name][unit] for one in each.values()) == number
+    assert [p["path"] for p in each["S2"]["problems"]] == ["S2/b.wav"]
+    assert whole["sensors"]["S2"]["problems"] == 1
+    assert len(ledger.deliveries_to_verify(station="hut", session_id=None)) == 1
+    (told,) = whole["stores"]
+    assert told["address"] == "https://store.example.org"
+
+
+def test_no_sensor_is_safe_where_something_is_wrong_with_the_whole(
+    ledger, place, delivery, bank, database
+):
+    write(Path(delivery.settings.root), "S1/a.wav", b"a")
+    store(ledger, place, delivery, bank)
+    assert receipt(ledger, delivery)["sensors"]["S1"]["verdict"] == "SAFE"
+    ask(database, "UPDATE delivery_status SET last_sweep_complete = false")
+    assert receipt(ledger, delivery)["sensors"]["S1"]["verdict"] == "NOT SAFE"
+    assert of_each_sensor(ledger, delivery)["S1"]["verdict"] == "NOT SAFE"
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_what_changes_while_the_folder_is_read_again_is_noticed(
+    ledger, place, delivery, bank, monkeypatch, each
+):
+    root = Path(delivery.settings.root)
+    for n in range(5):
+        write(root, f"S/{n}.wav", b"%d" % n)
+    write(root, "T/t.wav", b"t")
+    store(ledger, place, delivery, bank)
+
+    def told() -> dict:
+        if each:
+            return of_each_sensor(ledger, delivery, reread=True)["S"]
+        return receipt(ledger, delivery, sensor="S", reread=True)
+
+    assert told()["verdict"] == "SAFE"
+    read = receipts.Reading.read
+
+    def meanwhile(self, path):
+        found = read(self, path)
+        if path == b"S/4.wav":  # the last: the others were read, and are not looked at again
+            write(root, "S/0.wav", b"another")
+            (root / "S/1.wav").unlink()
+            write(root, "S/new/5.wav", b"new")
+            write(root, "T/other.wav", b"of another sensor")
+        return found
+
+    monkeypatch.setattr(receipts.Reading, "read", meanwhile)
+    found = told()
+    assert found["verdict"] == "NOT SAFE"
+    assert {p["path"] for p in found["problems"]} == {"S/0.wav", "S/1.wav", "S/new/5.wav"}
+    assert all("while the folder was read again" in p["reason"] for p in found["problems"])
 
 
 def test_many_files_are_accounted_for_page_by_page(

@@ -101,8 +101,22 @@ def test_what_is_all_stored_is_safe_and_the_receipt_proves_it(stored, tmp_path):
     ]  # fmt: skip
     key = next(kept.parent.parent.glob("receipt-key.pem"))
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    (made,) = stored.daemon.logs("receipt_key_made")
+    public = json.loads((kept / "receipt.json").read_text())["public_key"]
+    assert made["public_key"] == public == stored.sensordrop("receipt", "key").stdout.strip(), (
+        "it was there before the first receipt"
+    )
     code, told = receipt(stored, "--sensor", "S2", "--reread")
     assert (code, counts(told)["stored"], counts(told)["skipped"]) == (0, 2, 1)
+    code, told = receipt(stored, "--each-sensor")
+    made = {one["scope"]["sensor"]: one for one in told["receipts"]}
+    assert (code, list(made)) == (0, ["S1", "S2"])
+    assert [one["counts"]["stored"]["files"] for one in made.values()] == [3, 2]
+    sections = [
+        json.loads(line)["sensor"] for line in (kept / "files.jsonl").read_text().splitlines()
+    ]
+    assert sections == sorted(sections)
+    assert stored.sensordrop("receipt", "verify", made["S2"]["kept_in"], "--store").returncode == 0
     done = stored.sensordrop("receipt")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "SAFE")
 
@@ -243,6 +257,7 @@ def test_wrong_use_is_told(stored):
         ("--delivery", "carb"),
         ("--sensor", "S9"),
         ("--card", "/", "--sensor", "S1"),
+        ("--each-sensor", "--sensor", "S1"),
         ("verify", str(stored.configuration.path / "sensordrop.yaml")),
     ):
         assert stored.sensordrop("receipt", *arguments).returncode == 2, arguments
@@ -273,6 +288,7 @@ def test_a_session_ends_with_a_receipt_also_after_a_kill_and_when_files_come_mea
     station.delivery(session_receipt=True)
     key = state_of(station) / "receipt-key.pem"
     # Every receipt is held up: its key's place is taken by a pipe that nobody writes into.
+    key.unlink()
     os.mkfifo(key)
     drop_files(station.drop, FILES)
     age(station.drop)

@@ -222,7 +222,6 @@ def test_nothing_at_all_is_not_safe(station):
 def test_a_slip_of_the_pen_is_never_safe(stored):
     for arguments, words in {
         ("--delivery", "cart"): "did you mean 'card'",
-        ("--session-id", "4711"): "no session 4711",
         ("--sensor", "S3"): "no file of a sensor 'S3'",
         ("--sample", "5"): "such as 5%",
         ("--sample", "0%"): "above 0%",
@@ -232,6 +231,10 @@ def test_a_slip_of_the_pen_is_never_safe(stored):
         assert done.returncode == 2, (arguments, done.stdout)
         assert words in done.stderr
         assert "SAFE" not in done.stdout
+    done = stored.sensordrop("verify", "--session-id", "4711")
+    asked = stored.sensordrop("session", "4711")
+    assert (done.returncode, asked.returncode) == (1, 1), "one table for all verbs"
+    assert "there is no session 4711" in done.stderr
 
 
 def test_without_a_ledger_it_says_so(station):

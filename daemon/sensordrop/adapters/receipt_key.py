@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sensordrop.adapters.processes import open_private, sync_folder
+from sensordrop.adapters.state import RECEIPT_KEY
 from sensordrop.core.receipt_form import SIGNATURE, signed_bytes
 
-FILE = "receipt-key.pem"
-"""The private key's name in the state directory; only its owner may read it."""
 _FORM = "ed25519:"
 
 
@@ -51,7 +50,7 @@ def receipt_key(state: Path, *, make: bool = True) -> ReceiptKey:
 
     Raises KeyProblemError.
     """
-    path = state / FILE
+    path = state / RECEIPT_KEY
     try:
         if not make and not path.exists():
             raise KeyProblemError(
@@ -81,7 +80,7 @@ def _make(path: Path) -> None:
     text = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    beside = path.with_name(f"{FILE}.{os.getpid()}")
+    beside = path.with_name(f"{RECEIPT_KEY}.{os.getpid()}")
     descriptor = open_private(beside, os.O_WRONLY | os.O_TRUNC)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, no path

@@ -93,7 +93,7 @@ def _about(document: Mapping[str, Any]) -> Markup:
         place = f"{document['client']} / {document['project']} / {document['cycle']}"
         facts.insert(0, ("client, project, cycle", name(place)))
     for store in document["stores"]:
-        at = store["endpoint_url"] or "Amazon S3"
+        at = store["address"] or store["endpoint_url"] or "an address that is not known"
         where = "/".join(part for part in (store["bucket_name"], store["s3_prefix"]) if part)
         facts.append(("store", f"{where} at {at}"))
     again = "every file was read again" if document["reread"] else "by size and times"
@@ -148,12 +148,13 @@ def _sensors(document: Mapping[str, Any]) -> Markup | None:
         element(
             "tr",
             element("td", name(serial, empty="no sensor's folder")),
-            *(_number(counts[each.value]["files"]) for each in FileClass),
-            _number(counts[FileClass.STORED.value]["bytes"]),
+            element("td", own["verdict"]),
+            *(_number(own[each.value]["files"]) for each in FileClass),
+            _number(own[FileClass.STORED.value]["bytes"]),
         )
-        for serial, counts in list(sensors.items())[:SHOWN_SENSORS]
+        for serial, own in list(sensors.items())[:SHOWN_SENSORS]
     ]
-    heads = ("sensor", *CLASSES.values(), "bytes stored")
+    heads = ("sensor", "verdict", *CLASSES.values(), "bytes stored")
     left = len(sensors) - len(lines)
     words = f"… and {left:,} more sensors." if left else None
     return _section(

@@ -26,6 +26,8 @@ MOST_CRASH_REPORTS = 10
 
 RELOAD_FILE = "reload.json"
 """What came of the last reload."""
+RECEIPT_KEY = "receipt-key.pem"
+"""The private key that receipts are signed with; only its owner may read it."""
 
 PROCESS_FILE = "process.lock"
 """Locked by record while a process holds the folder: of such a lock the kernel tells whose it is.

@@ -31,6 +31,7 @@ SHOWN = 50
 @ledger_options
 @click.option("--delivery", metavar="NAME", help="The receipt of this delivery alone.")
 @click.option("--sensor", metavar="SERIAL", help="The receipt of this sensor's files.")
+@click.option("--each-sensor", is_flag=True, help="A receipt of each sensor's folder.")
 @click.option(
     "--card", type=click.Path(path_type=Path), metavar="PATH",
     help="Compare this card, or any folder, with what is stored, by content.",
@@ -49,6 +50,7 @@ def command(
     database: str | None,
     delivery: str | None,
     sensor: str | None,
+    each_sensor: bool,
     card: Path | None,
     reread: bool,
     page: Path | None,
@@ -61,6 +63,7 @@ def command(
     (manifest, list of all files, page, signature) is kept in the state directory, in the bucket
     below _sensordrop/receipts/, and in the ledger. Nothing in the folder is changed.
 
+    Each sensor's folder has a verdict of its own in it; --each-sensor makes a receipt of each.
     --card hashes every file below PATH, whatever the folder is called.
 
     Exits with 0 if SAFE, 1 if NOT SAFE or there can be no receipt, 2 for wrong use or
@@ -73,8 +76,12 @@ def command(
         return
     if local is not None and (config or database):
         raise click.UsageError("--local says where everything is; leave the others out")
-    if card is not None and (sensor is not None or reread):
-        raise click.UsageError("--card reads every file of the card: leave --sensor, --reread out")
+    if card is not None and (sensor is not None or each_sensor or reread):
+        raise click.UsageError(
+            "--card reads every file of the card: leave --sensor, --each-sensor, --reread out"
+        )
+    if sensor is not None and each_sensor:
+        raise click.UsageError("--sensor or --each-sensor, not both")
     from sensordrop.cli.receipt_run import ReceiptRun
 
     run = ReceiptRun(config=config, local=local, database=database, progress=_tell)
@@ -82,7 +89,9 @@ def command(
         if card is not None:
             made = [run.card(card, only=delivery)]
         else:
-            made = run.deliveries(only=delivery, sensor=sensor, reread=reread)
+            made = run.deliveries(
+                only=delivery, sensor=sensor, reread=reread, each_sensor=each_sensor
+            )
     if page is not None:
         _copy_page(made, page)
     found = _verdict(made)
@@ -236,7 +245,7 @@ def _told_troubles() -> Iterator[None]:
 
 def _copy_page(made: Sequence[MadeReceipt], page: Path) -> None:
     if len(made) != 1:
-        raise click.UsageError("--html shows one receipt: say which with --delivery")
+        raise click.UsageError("--html shows one receipt: say which with --delivery or --sensor")
     from sensordrop.core.receipt_form import PAGE
 
     try:

@@ -45,9 +45,9 @@ class ReceiptRun:
         self._progress = progress
 
     def deliveries(
-        self, *, only: str | None, sensor: str | None, reread: bool
+        self, *, only: str | None, sensor: str | None, reread: bool, each_sensor: bool = False
     ) -> list[MadeReceipt]:
-        """Make the receipt of each delivery that is meant. Ends the program as `VerifyRun` does.
+        """Make the receipt of each delivery that is meant, or of each of its sensors. Ends the program as `VerifyRun` does.
 
         Raises NoReceiptError, KeyProblemError, LedgerUnavailableError, OSError.
         """
@@ -61,10 +61,16 @@ class ReceiptRun:
             for target, delivery in known:
                 if only is None and target.name not in configured:
                     continue
-                if receipt := maker.make(target, delivery):
+                if each_sensor:
+                    made += maker.make_each(target, delivery)
+                elif receipt := maker.make(target, delivery):
                     made.append(receipt)
         if not made and sensor is not None:
             raise click.UsageError(f"there is no file of a sensor {sensor!r}")
+        if not made and each_sensor and known:
+            raise NoReceiptError(
+                "there is no file, in the folder or on the books: no sensor's receipt"
+            )
         if not made:
             raise click.UsageError(
                 "no delivery is configured here: name its file, or sensordropd's configuration, "

@@ -129,7 +129,7 @@ def targets_of(
     """Choose the ledger's deliveries that are meant. Raises UsageError where there is none."""
     known = ledger.deliveries_to_verify(station=place.station, session_id=options.session_id)
     if not known and options.session_id is not None:
-        raise click.UsageError(f"there is no session {options.session_id} in the ledger")
+        raise click.ClickException(f"there is no session {options.session_id} in the ledger")
     if only is None:
         return known
     chosen = [each for each in known if each.name == only]

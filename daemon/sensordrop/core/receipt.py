@@ -248,13 +248,23 @@ def _amounts() -> dict[FileClass, Amount]:
 
 
 @dataclass(kw_only=True)
+class SensorAccount:
+    """The sum of one sensor's folder."""
+
+    classes: dict[FileClass, Amount] = field(default_factory=_amounts)
+    problem_count: int = 0
+    compared: int = 0
+    """Files that are in the folder, and stored and verified as they are there."""
+
+
+@dataclass(kw_only=True)
 class Account:
     """Sums up a folder's files, one after the other, in memory that does not grow with them
     (sensors and listed problems apart).
     """
 
     classes: dict[FileClass, Amount] = field(default_factory=_amounts)
-    sensors: dict[str, dict[FileClass, Amount]] = field(default_factory=dict)
+    sensors: dict[str, SensorAccount] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     seen: int = 0
@@ -272,12 +282,14 @@ class Account:
         """Take in one file."""
         facts, size_bytes = accounted.facts, accounted.size_bytes
         self.classes[accounted.file_class].add(size_bytes)
-        by_sensor = self.sensors.setdefault(facts.sensor, _amounts())
-        by_sensor[accounted.file_class].add(size_bytes)
+        by_sensor = self.sensors.setdefault(facts.sensor, SensorAccount())
+        by_sensor.classes[accounted.file_class].add(size_bytes)
+        by_sensor.problem_count += accounted.blocks
         self.seen += facts.seen is not None
         self.booked += facts.booked is not None
         if accounted.file_class is FileClass.STORED:
             self.compared += facts.seen is not None
+            by_sensor.compared += facts.seen is not None
             self.gone += facts.seen is None
             self.conflicts += facts.booked is not None and facts.booked.conflict
         if accounted.blocks:
@@ -306,6 +318,15 @@ class Account:
             self.block(Problem(path="", reason=reason))
         return Verdict.NOT_SAFE if self.problem_count else Verdict.SAFE
 
+    def verdict_of(self, sensor: str) -> Verdict:
+        """Say whether one sensor's folder is safe, after `close`: nothing in it may speak against
+        that, nor anything that is wrong with the whole.
+        """
+        own = self.sensors[sensor]
+        of_files = sum(each.problem_count for each in self.sensors.values())
+        safe = own.compared and not own.problem_count and self.problem_count == of_files
+        return Verdict.SAFE if safe else Verdict.NOT_SAFE
+
 
 def _see_that_it_adds_up(account: Account, about: Circumstances) -> None:
     for what, counted, known in (
@@ -317,7 +338,7 @@ def _see_that_it_adds_up(account: Account, about: Circumstances) -> None:
                 f"there is no receipt: {known} files are {what}, and {counted} of them are in a "
                 "class; something changed meanwhile: try again"
             )
-    by_sensor = sum(each.files for one in account.sensors.values() for each in one.values())
+    by_sensor = sum(s.classes[each].files for s in account.sensors.values() for each in FileClass)
     if by_sensor != account.files:
         raise DoesNotAddUpError(f"{by_sensor} files of sensors are not {account.files} files")
 

@@ -50,6 +50,7 @@ def file_line(accounted: Accounted) -> str:
     booked, proof = facts.booked, facts.proof
     told: dict[str, Any] = {
         "path": facts.path_text,
+        "sensor": facts.sensor,
         "class": accounted.file_class.value,
         "bytes": accounted.size_bytes,
         "in_folder": facts.seen is not None,

@@ -29,6 +29,7 @@ from sensordrop.engine.receipts import (
     NoReceiptError,
     Reading,
     ReceiptTools,
+    address_of,
     keep,
     told_of,
 )
@@ -117,10 +118,12 @@ class CardReceiptMaker:
         known = [self._deliveries[each] for each in holders if each in self._deliveries]
         return keep(self._tools, finished, known, delivery_id=None)
 
-    def _store(self, delivery_id: int) -> dict[str, str]:
+    def _store(self, delivery_id: int) -> dict[str, str | None]:
         target = self._targets[delivery_id]
+        known = self._deliveries.get(delivery_id)
         return {
             "endpoint_url": target.endpoint_url,
+            "address": None if known is None else address_of(known),
             "bucket_name": target.bucket_name,
             "s3_prefix": target.s3_prefix,
         }

@@ -14,6 +14,7 @@ from typing import Any
 from sensordrop.core.failure import FailureError, InterruptedAttemptError
 from sensordrop.core.keys import RESERVED_PREFIX
 from sensordrop.core.receipt import (
+    MOST_PROBLEMS,
     Account,
     Accounted,
     Circumstances,
@@ -25,6 +26,7 @@ from sensordrop.core.receipt import (
     counts_of,
 )
 from sensordrop.core.receipt_form import DOCUMENT, FORMAT, MANIFEST, payload_oxum
+from sensordrop.core.verification import Problem
 from sensordrop.engine.delivery import Delivery
 from sensordrop.engine.verifier import Verifier, VerifyOptions
 from sensordrop.ports.life import Clock, StopFlag
@@ -104,29 +106,60 @@ class ReceiptMaker:
         Blocks as long as it takes. Raises LedgerUnavailableError, NoReceiptError, OSError (where
         the receipt can't be kept); whatever is wrong with the store is a problem of the receipt.
         """
-        if delivery is None:
-            raise NoReceiptError(
-                f"{target.name} is not in this configuration, or goes elsewhere there: its objects "
-                "and its folder can't be asked for"
-            )
+        delivery = _configured(target, delivery)
         scope = VerifyScope(delivery_id=target.delivery_id, sensor=self._sensor)
+        about = self._look(scope, target, delivery)
+        if self._sensor is not None and not about.listed + about.booked:
+            return None
+        return self._write(scope, target, delivery, about)
+
+    def make_each(self, target: DeliveryToVerify, delivery: Delivery | None) -> list[MadeReceipt]:
+        """Make a receipt of every sensor's folder of one delivery, and of the files in its root, if
+        it has any; as `make`. The store is asked once, and the folder listed once, for all of them.
+        """
+        delivery = _configured(target, delivery)
+        whole = VerifyScope(delivery_id=target.delivery_id, sensor=None)
+        about = self._look(whole, target, delivery)
+        scopes = [
+            replace(whole, sensor=sensor) for sensor in self._tools.ledger.accounted_sensors()
+        ]
+        counted = [self._tools.ledger.count_accounted(each) for each in scopes]
+        made = []
+        for scope, (listed, booked) in zip(scopes, counted, strict=True):
+            own = replace(about, listed=listed, booked=booked)
+            made.append(self._write(scope, target, delivery, own))
+        return made
+
+    def _look(
+        self, scope: VerifyScope, target: DeliveryToVerify, delivery: Delivery
+    ) -> Circumstances:
+        """Ask the store, then list the folder."""
         self._ask_store(scope, delivery)
         self._go_on()
         about = self._list_folder(scope, target, delivery)
-        if self._sensor is not None and not about.listed + about.booked:
-            return None
         self._go_on()  # what a listing has that was broken off is not what the folder has
+        return about
+
+    def _write(
+        self,
+        scope: VerifyScope,
+        target: DeliveryToVerify,
+        delivery: Delivery,
+        about: Circumstances,
+    ) -> MadeReceipt:
         moment = self._tools.clock.now()
         parts = [f"{moment:%Y%m%dT%H%M%SZ}", target.name]
-        writer = self._tools.begin("-".join(parts + ([self._sensor] if self._sensor else [])))
+        writer = self._tools.begin("-".join(parts + ([scope.sensor] if scope.sensor else [])))
         try:
             summed = self._sum_up(scope, delivery, writer)
+            if self._reread:
+                self._list_again(scope, delivery, summed)
             try:
                 verdict = summed.close(about)
             except DoesNotAddUpError as error:
                 raise NoReceiptError(f"{target.name}: {error}") from error
             document = {
-                **_about(target, delivery, self._sensor, reread=self._reread),
+                **_about(target, delivery, scope.sensor, reread=self._reread),
                 **told_of(summed),
                 "verdict": verdict.value,
                 "made_at": moment.isoformat(),
@@ -138,6 +171,22 @@ class ReceiptMaker:
             writer.discard()
             raise
         return keep(self._tools, finished, [delivery], delivery_id=target.delivery_id)
+
+    def _list_again(self, scope: VerifyScope, delivery: Delivery, summed: Account) -> None:
+        """See that the folder is what it was before its files were read, which may take hours."""
+        settings = delivery.settings
+        finder = settings.make_finder()
+        listing = finder.list(settings.root, self._stop, self._tell_found, strict=True)
+        changes = self._tools.ledger.changed_meanwhile(
+            scope, listing, settings.rules, most=MOST_PROBLEMS
+        )
+        self._go_on()
+        if not finder.report.complete:
+            why = finder.report.problem or "no reason is known"
+            summed.block(Problem(path="", reason=f"its folder could not be listed again: {why}"))
+        for path in changes:
+            reason = "it came, went or changed while the folder was read again: try once more"
+            summed.block(Problem(path=path, reason=reason))
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -256,7 +305,9 @@ def told_of(summed: Account) -> dict[str, Any]:
     return {
         "counts": counts_of(summed.classes),
         "sensors": {
-            name: counts_of(amounts) for name, amounts in sorted(summed.sensors.items())
+            name: {**counts_of(own.classes), "verdict": summed.verdict_of(name).value,
+                   "problems": own.problem_count}
+            for name, own in sorted(summed.sensors.items())
         },
         "compared": summed.compared,
         "gone": summed.gone,
@@ -323,6 +374,15 @@ def _put(source: Source, delivery: Delivery, names: Sequence[str], prefix: str) 
             destination.store(file, f"{prefix}/{name}", stop)
 
 
+def _configured(target: DeliveryToVerify, delivery: Delivery | None) -> Delivery:
+    if delivery is None:
+        raise NoReceiptError(
+            f"{target.name} is not in this configuration, or goes elsewhere there: its objects "
+            "and its folder can't be asked for"
+        )
+    return delivery
+
+
 def _about(
     target: DeliveryToVerify, delivery: Delivery, sensor: str | None, *, reread: bool
 ) -> dict[str, Any]:
@@ -337,12 +397,23 @@ def _about(
         "stores": [
             {
                 "endpoint_url": target.endpoint_url,
+                "address": address_of(delivery),
                 "bucket_name": target.bucket_name,
                 "s3_prefix": target.s3_prefix,
             }
         ],
         "reread": reread,
     }
+
+
+def address_of(delivery: Delivery) -> str | None:
+    """Say where requests for a delivery's objects really go: a profile may name the address. None:
+    nobody can say now; the receipt tells what is wrong.
+    """
+    try:
+        return delivery.settings.destination.address()
+    except FailureError:
+        return None
 
 
 def session_receipt(

@@ -95,6 +95,29 @@ class ReceiptLedger(VerifyLedger, Protocol):
         """
         ...
 
+    def accounted_sensors(self) -> list[str]:
+        """Name the sensors that have a file under account, in order; '' has those in the root."""
+        ...
+
+    def count_accounted(self, scope: VerifyScope) -> tuple[int, int]:
+        """Count the files of a scope that were listed, and those that are on the books, apart from
+        who puts them into classes. Before the next listing.
+        """
+        ...
+
+    def changed_meanwhile(
+        self,
+        scope: VerifyScope,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        most: int,
+    ) -> list[str]:
+        """Compare another listing with the one that files are under account by; give the paths that
+        came, went or are others, `most` of them. What is under account stays as it is.
+        """
+        ...
+
     def accounted_files(self, scope: VerifyScope, *, after: int, most: int) -> list[NumberedFile]:
         """Give the next files under account, by number."""
         ...

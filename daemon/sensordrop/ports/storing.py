@@ -107,6 +107,13 @@ class ListedPage:
 class Destination(Protocol):
     """A place that keeps objects. S3 is the first; others follow behind the same interface."""
 
+    def address(self) -> str:
+        """Say where requests go, as it may be shown: settings outside the configuration count too.
+
+        Blocks on nothing but the very first set-up. Raises FailureError.
+        """
+        ...
+
     def digest_plan(self, size_bytes: int) -> DigestPlan:
         """Say which digests are wanted of a file of this size.
 

@@ -1274,6 +1274,33 @@ FROM receipt_files
 WHERE n > %(after)s AND (%(sensor)s::text IS NULL OR sensor = %(sensor)s)
 ORDER BY n LIMIT %(most)s;
 
+-- name: accounted_sensors
+-- Names the sensors that have a file under account.
+SELECT DISTINCT sensor COLLATE "C" AS sensor FROM receipt_files ORDER BY 1;
+
+-- name: changed_meanwhile
+-- Compares a listing with the one that files are under account by, and gives what came, went or is
+-- another.
+SELECT path
+FROM (
+    SELECT coalesce(r.path, n.path) AS path,
+           coalesce(r.sensor, CASE WHEN cardinality(n.parts) > %(sensor_level)s
+                                        AND %(sensor_level)s > 0
+                                   THEN n.parts[%(sensor_level)s] ELSE '' END) AS sensor
+    FROM (SELECT * FROM receipt_files WHERE entry_type IS NOT NULL) AS r
+    FULL JOIN listing AS l ON l.path_bytes = r.path_bytes
+    LEFT JOIN LATERAL (
+        SELECT t.path, string_to_array(t.path, '/') AS parts
+        FROM (SELECT CASE WHEN l.special <> '' THEN l.special
+                          ELSE convert_from(l.path_bytes, 'UTF8') END AS path OFFSET 0) AS t
+    ) AS n ON r.path IS NULL
+    WHERE r.path_bytes IS NULL OR l.path_bytes IS NULL
+       OR (r.entry_type, r.size_bytes, r.mtime_ns, r.ctime_ns)
+          IS DISTINCT FROM (l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns)
+) AS c
+WHERE %(sensor)s::text IS NULL OR sensor = %(sensor)s
+ORDER BY path COLLATE "C" LIMIT %(most)s;
+
 -- name: make_content_tables
 -- Makes this connection's private tables: a card's files as they were read, and where their contents
 -- are stored.

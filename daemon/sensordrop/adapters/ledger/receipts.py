@@ -67,6 +67,33 @@ class Receipts:
         listed, booked, read, twice, astray = row
         return AccountedFiles(listed=listed, booked=booked, read=read, twice=twice, astray=astray)
 
+    def accounted_sensors(self) -> list[str]:
+        """Name the sensors under account; see `ports.ReceiptLedger`."""
+        return [row[0] for row in self._rows("accounted_sensors")]
+
+    def count_accounted(self, scope: VerifyScope) -> tuple[int, int]:
+        """Count a scope's files; see `ports.ReceiptLedger`."""
+        about = {"delivery_id": scope.delivery_id, "sensor": scope.sensor}
+        ((listed, booked, *_),) = self._rows("count_receipt_files", **about)
+        return int(listed), int(booked)
+
+    def changed_meanwhile(
+        self,
+        scope: VerifyScope,
+        chunks: Iterable[ListingChunk],
+        rules: EnrollRules,
+        *,
+        most: int,
+    ) -> list[str]:
+        """Compare another listing with the first; see `ports.ReceiptLedger`."""
+        with self._connections.transaction() as cursor:
+            cursor.execute(query("make_listing_tables"))
+            cursor.copy_expert(query("copy_listing"), ChunkReader(iter(chunks)), COPY_BYTES)
+            cursor.execute("ANALYZE listing")
+        level = rules.sensor_level
+        rows = self._rows("changed_meanwhile", sensor=scope.sensor, sensor_level=level, most=most)
+        return [row[0] for row in rows]
+
     def accounted_files(self, scope: VerifyScope, *, after: int, most: int) -> list[NumberedFile]:
         """Give the next files under account; see `ports.ReceiptLedger`."""
         rows = self._rows("receipt_files", after=after, most=most, sensor=scope.sensor)

@@ -117,8 +117,11 @@ class Bucket:
 
     def tried(self, verb: str, object_key: str) -> str:
         """Say what is being tried, on what, for messages."""
-        endpoint = shown(self._connected().meta.endpoint_url)
-        return f"{verb} {self._settings.bucket_name}/{object_key} at {endpoint}"
+        return f"{verb} {self._settings.bucket_name}/{object_key} at {self.address()}"
+
+    def address(self) -> str:
+        """Say where requests go, as it may be shown."""
+        return shown(self._connected().meta.endpoint_url)
 
     def asking(self, verb: str, where: str) -> AbstractContextManager[S3Client]:
         """Give the client for a request that stands in a module of its own.

@@ -90,6 +90,10 @@ class S3Destination:
         self._bucket = Bucket(settings, throttle, forgotten=forgotten)
         self._quick = QuickWay(settings, self._wire) if self._wire else None
 
+    def address(self) -> str:
+        """See `Destination.address`."""
+        return self._bucket.address()
+
     def digest_plan(self, size_bytes: int) -> DigestPlan:
         """See `Destination.digest_plan`."""
         md5, piece_bytes = self._bucket.proof.needs_md5, self._part_bytes(size_bytes)
