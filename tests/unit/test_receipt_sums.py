@@ -186,7 +186,7 @@ def test_files_and_bytes_are_summed_by_class_and_by_sensor():
         "quarantined": {"files": 1, "bytes": SIZE},
         "pending": {"files": 2, "bytes": 15},
     }
-    assert counts_of(made.sensors["T"]) == {
+    assert counts_of(made.sensors["T"].classes) == {
         "stored": {"files": 2, "bytes": 2 * SIZE},
         "skipped": {"files": 0, "bytes": 0},
         "quarantined": {"files": 0, "bytes": 0},
@@ -278,6 +278,34 @@ def test_numbers_beyond_the_small_ones_add_up_too():
 @pytest.mark.parametrize("difference", [-1, 1])
 def test_sensors_that_are_not_the_sum_are_no_receipt(difference):
     made = summed(*FILES)
-    made.sensors["T"][FileClass.STORED].files += difference
+    made.sensors["T"].classes[FileClass.STORED].files += difference
     with pytest.raises(DoesNotAddUpError, match=f"{12 + difference} files of sensors"):
         made.close(calm(made))
+
+
+def test_each_sensor_has_a_verdict_of_its_own_files():
+    waits = replace(GOOD, path_text="T/b.wav", sensor="T",
+                    booked=replace(BOOKED, state=UploadState.PENDING))  # fmt: skip
+    gone = replace(GOOD, path_text="U/c.wav", sensor="U", seen=None)
+    junk = FileFacts(path_text="V/.DS_Store", sensor="V", seen=GOOD.seen)
+    fine = replace(GOOD, path_text="T/a.wav", sensor="T")
+    made = summed(GOOD, fine, waits, gone, junk)
+    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert {sensor: made.verdict_of(sensor) for sensor in made.sensors} == {
+        "S": Verdict.SAFE,
+        "T": Verdict.NOT_SAFE,
+        "U": Verdict.NOT_SAFE,
+        "V": Verdict.NOT_SAFE,
+    }
+    assert [each.problem_count for each in made.sensors.values()] == [0, 1, 0, 0]
+    assert [each.compared for each in made.sensors.values()] == [1, 1, 0, 0]
+
+
+def test_no_sensor_is_safe_where_something_stands_against_the_whole():
+    made = summed(GOOD)
+    made.close(calm(made, swept=False))
+    assert made.verdict_of("S") is Verdict.NOT_SAFE
+    changed = summed(GOOD)
+    changed.block(Problem(path="S/new.wav", reason="it came while the folder was read"))
+    changed.close(calm(changed))
+    assert changed.verdict_of("S") is Verdict.NOT_SAFE
