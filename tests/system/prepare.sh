@@ -6,7 +6,7 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 CACHE=${SENSORDROP_SYSTEM_CACHE:-$HOME/.cache/sensordrop-system}
 RELEASE=bookworm
-INCLUDE=systemd,systemd-sysv,dbus,python3,ca-certificates,adduser,procps,acl
+INCLUDE=systemd,systemd-sysv,dbus,python3,ca-certificates,adduser,procps,acl,python3-venv
 # Named after what is in it: another list makes another one.
 ROOT=$CACHE/$RELEASE-$(printf '%s' "$INCLUDE" | sha256sum | cut -c 1-12)
 

@@ -208,6 +208,12 @@ def test_the_journal_answers_by_fields_and_knows_no_secret(machine):
     ]
     opened = [entry for entry in entries if entry.get("EVENT") == "session_opened"]
     assert opened[0]["DELIVERY"] == "highlands-c2"
+    assert opened[0]["PRIORITY"] == "6"
+    started = f"journalctl -u {UNIT} MESSAGE_ID=5d0f6c64b2a9470e8a5d3c0a1d6f7b01 -o cat --no-pager"
+    assert "daemon_started" in machine.tell(started)
+    session = opened[0]["SESSION"]
+    asked = f"journalctl -u {UNIT} SESSION={session} EVENT=session_opened -o cat --no-pager"
+    assert "session_opened" in machine.tell(asked)
     by_field = machine.tell(f"journalctl -u {UNIT} DELIVERY=highlands-c2 -o cat --no-pager")
     assert "session_opened" in by_field
     warnings = machine.tell(f"journalctl -u {UNIT} -p warning -o cat --no-pager")
@@ -269,6 +275,8 @@ def test_cards_that_only_their_owner_may_read_are_named_and_each_documented_way_
         lambda: f"{card}': Permission denied" in machine.tell("sensordrop status"),
         what="the folder that came is named, without waiting for the next sweep",
     )
+    asked = f"journalctl -u {UNIT} DELIVERY=highlands-c2 -p warning -o cat --no-pager"
+    assert card in machine.tell(asked)
     looked = machine.run("sensordrop doctor", check=False)
     assert looked.returncode == 1
     assert f"can be read as user sensordrop, but not {card}" in looked.stdout

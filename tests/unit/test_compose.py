@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def test_the_image_asks_the_daemon_itself_whether_it_lives():
         server.shutdown()
         thread.join()
     assert (lives.returncode, other.returncode) == (0, 1)
+
+
+def test_what_is_made_here_is_not_sent_to_the_builder():
+    """An older build's `build/lib` would slip into the image; the rest only makes it slow."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split():
+        name = line.strip("/").removeprefix("*")
+        assert any(
+            fnmatch(name, each.removeprefix("**/*").removeprefix("**/")) for each in ignored
+        ), line
 
 
 def test_everything_that_watches_is_there():
