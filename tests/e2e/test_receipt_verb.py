@@ -12,14 +12,8 @@ from typing import Any
 
 import pytest
 from daemon import age, drop_files
+from verdicts import FILES, delete, problems, told_by
 
-FILES = {
-    "S1/a.wav": b"recording a",
-    "S1/b.wav": b"recording b",
-    "S1/odd \xe4 +%.wav": b"recording c",
-    "S2/d.wav": b"recording d",
-    "S2/e.wav": b"recording e",
-}
 JUNK = {"S1/.DS_Store": b"junk", "S2/._d.wav": b"more junk"}
 
 
@@ -41,17 +35,7 @@ def stored(make_station, moto):
 
 
 def receipt(station, *arguments: str) -> tuple[int, dict[str, Any]]:
-    done = station.sensordrop("receipt", "--json", *arguments)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
-def problems(told: dict[str, Any]) -> dict[str, str]:
-    return {each["path"]: each["reason"] for each in told["problems"]}
-
-
-def delete(station, key: str) -> None:
-    station.server.client().delete_object(Bucket=station.bucket.name, Key=key)
+    return told_by(station, "receipt", *arguments)
 
 
 def counts(told: dict[str, Any]) -> dict[str, int]:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 import pytest
 from daemon import age, drop_files
-
-FILES = {
-    "S1/a.wav": b"recording a",
-    "S1/b.wav": b"recording b",
-    "S1/odd \xe4 +%.wav": b"recording c",
-    "S2/d.wav": b"recording d",
-    "S2/e.wav": b"recording e",
-}
+from verdicts import FILES, delete, problems, told_by
 
 
 @pytest.fixture
@@ -30,17 +22,7 @@ def stored(station):
 
 
 def verify(station, *arguments: str) -> tuple[int, dict[str, Any]]:
-    done = station.sensordrop("verify", "--json", *arguments)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
-def problems(told: dict[str, Any]) -> dict[str, str]:
-    return {each["path"]: each["reason"] for each in told["problems"]}
-
-
-def delete(station, key: str) -> None:
-    station.server.client().delete_object(Bucket=station.bucket.name, Key=key)
+    return told_by(station, "verify", *arguments)
 
 
 def checks(station) -> dict[str, tuple[str, str]]:
