@@ -119,7 +119,7 @@ def test_stopped_in_the_middle_it_stops_at_once_and_goes_on_at_the_next_start(la
     get_stuck(station, between, at_part, content)
     began = time.monotonic()
     assert station.daemon.stop() == 0
-    assert time.monotonic() - began < 10, "two seconds on a machine with nothing else to do"
+    assert time.monotonic() - began < 20, "two seconds on a machine with nothing else to do"
     assert station.ledger.states() == {PATH: "pending"}
     assert station.ledger.current(PATH)["attempts"] == 0
     at_part.go_on.set()
@@ -204,5 +204,5 @@ def test_a_large_file_on_a_slow_wire_stops_at_once(make_station, rclone):
         began = time.monotonic()
         station.daemon.signal(signal.SIGTERM)
         assert station.daemon.wait_for_end(30) == 0
-        assert time.monotonic() - began < 10, "two seconds on a machine with nothing else to do"
+        assert time.monotonic() - began < 20, "two seconds on a machine with nothing else to do"
         assert station.ledger.states() == {PATH: "pending"}
