@@ -309,3 +309,10 @@ def test_no_sensor_is_safe_where_something_stands_against_the_whole():
     changed.block(Problem(path="S/new.wav", reason="it came while the folder was read"))
     changed.close(calm(changed))
     assert changed.verdict_of("S") is Verdict.NOT_SAFE
+
+
+def test_however_much_waits_elsewhere_a_sensor_whose_files_are_stored_is_safe():
+    waits = replace(GOOD, sensor="T", booked=replace(BOOKED, state=UploadState.PENDING))
+    made = summed(GOOD, *[replace(waits, path_text=f"T/{number}.wav") for number in range(300)])
+    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert (made.verdict_of("S"), made.verdict_of("T")) == (Verdict.SAFE, Verdict.NOT_SAFE)
