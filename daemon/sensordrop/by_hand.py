@@ -38,6 +38,7 @@ from sensordrop.engine.following import Following
 from sensordrop.engine.halts import SET_BY
 from sensordrop.engine.signal_flag import SignalFlag
 from sensordrop.engine.supervisor import Service
+from sensordrop.engine.sweeper import tell_progress
 from sensordrop.ports.life import Clock
 from sensordrop.ports.telling import LetterLine, RetryOrder, SessionTrouble
 
@@ -345,7 +346,7 @@ class HandRun:
         finder = settings.make_finder()
         found = ledger.dry_run(
             delivery_id,
-            finder.list(settings.root, self._stop, lambda _entries: None),
+            finder.list(settings.root, self._stop, tell_progress(config.name, self._clock)),
             settings.rules,
             wall_ns=self._clock.wall_ns(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -235,6 +236,20 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(hand):
     *_, dry, last = events(hand.upload("--dry-run", "--json"))
     assert (dry["event"], dry["new"], last["dry_run"]) == ("run_dry", 2, True)
     assert "4 files on the books already" in later
+
+
+def test_every_ten_thousand_files_it_is_told_how_far_the_listing_is(hand):
+    folder = hand.card / "950349"
+    folder.mkdir()
+    for number in range(20_500):
+        os.mknod(folder / f"{number:05}.WAV")
+    done = hand.upload("--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.findall(
+        r"^find: Found ([\d,]+) files so far… \([\d,]+/s\)$", done.stdout, re.MULTILINE
+    )
+    assert told == ["10,000", "20,000"], done.stdout
+    assert "Found 20,500 files" in done.stdout
 
 
 def test_a_living_daemon_that_has_the_folder_is_handed_the_work(station):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -165,7 +166,8 @@ class TextDisplay:
         self._live: Live | None = None
         self._line = ""
         self._written_at = 0.0
-        self._written = ""
+        self._written: Figures | None = None
+        """What was written last where the line can't be updated in place."""
         self._failures = 0
         self._session: int | None = None
         """The number that the run's session was shown with."""
@@ -354,11 +356,12 @@ class TextDisplay:
             self._line = line
             if self._in_place:
                 return
-            changed = line != self._written
+            # The speed alone changes all the time: it is no news.
+            news = replace(figures, files_per_second=0.0)
             due = now - self._written_at >= PLAIN_SECONDS or not figures.remaining
-            if not (changed and due):
+            if news == self._written or not due:
                 return
-            self._written, self._written_at = line, now
+            self._written, self._written_at = news, now
         self._write(line)
 
     def _write(self, line: str) -> None:

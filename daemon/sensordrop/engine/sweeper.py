@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -18,7 +19,7 @@ from sensordrop.ports.records import GoneResult, Vouched
 from sensordrop.ports.watching import Watcher
 
 PROGRESS_FILES = 10_000
-"""Files from which on a sweep tells how far it is."""
+"""A sweep tells how far it is each time that it found so many more."""
 
 HINT_SECONDS = 30.0
 """How long a hint may take to put a file on the books once it has settled, on a busy machine."""
@@ -26,6 +27,28 @@ HINT_SECONDS = 30.0
 _IN_DOUBT = Fingerprint(size_bytes=0, mtime_ns=0, ctime_ns=0)
 
 _log = structlog.get_logger()
+
+
+def tell_progress(delivery: str, clock: Clock) -> Callable[[int], None]:
+    """Give what a finder calls with the number of entries so far: round numbers are told."""
+    began = clock.monotonic()
+    told = 0
+
+    def progress(entries: int) -> None:
+        nonlocal told
+        reached = entries - entries % PROGRESS_FILES
+        if reached <= told:
+            return
+        told = reached
+        speed = entries / max(clock.monotonic() - began, 0.001)
+        _log.info(
+            "sweep_progress",
+            delivery=delivery,
+            message=f"find: Found {reached:,} files so far…",
+            files_per_second=round(speed),
+        )
+
+    return progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +107,6 @@ def sweep(
     the folder is in the summary.
     """
     settings = delivery.settings
-    log = _log.bind(delivery=delivery.name)
     began = clock.monotonic()
     watch_problem = None
     if watcher is not None:
@@ -96,19 +118,9 @@ def sweep(
     wall_ns = clock.wall_ns()
     finder = settings.make_finder()
 
-    def progress(entries: int) -> None:
-        if entries < PROGRESS_FILES:
-            return
-        speed = entries / max(clock.monotonic() - began, 0.001)
-        log.info(
-            "sweep_progress",
-            message=f"find: Found {entries:,} files so far…",
-            files_per_second=round(speed),
-        )
-
     result = ledger.enroll_listing(
         delivery.delivery_id,
-        finder.list(settings.root, stop, progress),
+        finder.list(settings.root, stop, tell_progress(delivery.name, clock)),
         settings.rules,
         wall_ns=wall_ns,
         most_unsettled=MOST_SETTLING,
