@@ -49,6 +49,7 @@ from sensordrop.core.letters import LetterKind
 from sensordrop.core.lifecycle import RetryPolicy
 from sensordrop.core.model import Doubt, DoubtKind
 from sensordrop.core.selection import Selection
+from sensordrop.core.taking import WishKind, wish_of
 from sensordrop.core.tally import StationTally
 from sensordrop.core.timetable import Rate
 from sensordrop.core.vitals import ConfigurationInForce, DiskSpace
@@ -62,12 +63,20 @@ from sensordrop.engine.lister import Lister
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
 from sensordrop.engine.pauses import HandRetries, Pauses
+from sensordrop.engine.receipts import (
+    MadeReceipt,
+    NoReceiptError,
+    ReceiptTools,
+    delivery_receipt,
+    session_receipt,
+)
 from sensordrop.engine.reloader import Asked, Reloader
 from sensordrop.engine.rescans import Rescans
 from sensordrop.engine.roster import Roster
 from sensordrop.engine.scout import Scout
 from sensordrop.engine.sender import Route, Sender
 from sensordrop.engine.supervisor import Service, Supervisor
+from sensordrop.engine.taker import Taker
 from sensordrop.engine.teller import Teller
 from sensordrop.engine.throttle import Throttles
 from sensordrop.engine.tidier import Tidier
@@ -83,6 +92,7 @@ from sensordrop.ports.records import (
     Registration,
     SessionReceipt,
 )
+from sensordrop.ports.taking import Taking
 from sensordrop.ports.transfer import Throttle, Turn
 from sensordrop.ports.watching import Watcher
 from sensordrop.reloading import Load, Parts, Reloading
@@ -249,7 +259,10 @@ def make_delivery(
         include=config.include, exclude=config.exclude, extensions=config.extensions
     )
     settings = s3_settings(config, local, requests)
+    source = FolderSource(str(config.local_directory))
+    taking = None if by_hand else _taking_rule(config, source)
     return Delivery(
+        mended=taking is None,
         settings=DeliverySettings(
             name=config.name,
             delivery_id=delivery_id,
@@ -280,7 +293,7 @@ def make_delivery(
                 FailureScope.DESTINATION: settings.endpoint_url or f"s3 {config.aws_region or ''}",
                 FailureScope.STATION: "this station",
             },
-            source=FolderSource(str(config.local_directory)),
+            source=source,
             destination=S3Destination(settings, book, throttle),
             make_finder=_finder_rule(config),
             listing_age_seconds=config.listing_age_seconds,
@@ -289,9 +302,22 @@ def make_delivery(
             cycle=config.cycle,
             session_deadline_seconds=config.session_deadline_seconds,
             session_receipt=config.session_receipt,
+            taking=taking,
             session_quiet_seconds=0.0 if by_hand else None,
-        )
+        ),
     )
+
+
+def _taking_rule(config: DeliveryConfig, source: FolderSource) -> Taking | None:
+    """Give what takes stored files away, where the delivery asks for it. Elsewhere what could do it
+    is not even loaded.
+    """
+    wish = wish_of(config.after_verified)
+    if wish.kind is WishKind.KEEP:
+        return None
+    from sensordrop.adapters.taking import FolderTaking  # noqa: PLC0415 — as said
+
+    return FolderTaking(str(config.local_directory), wish, source)
 
 
 def _watch_rule(config: DeliveryConfig) -> Callable[[], bool]:
@@ -532,20 +558,31 @@ class Daemon:
             self._supervisor.stop_now()
 
     def _session_receipt(self, delivery: Delivery, mark: str, stop: StopFlag) -> SessionReceipt:
-        """Make a session's receipt; see `scout.MakeReceipt`. What signs takes a while to load, and
-        few deliveries want it.
+        """Make a session's receipt; see `scout.MakeReceipt`."""
+        try:
+            tools = self._receipt_tools()
+        except NoReceiptError as error:
+            return SessionReceipt(mark=mark, problem=str(error))
+        return session_receipt(tools, delivery, mark, stop)
+
+    def _receipt_now(self, delivery: Delivery, stop: StopFlag) -> MadeReceipt:
+        """Make a receipt before files are taken away; see `engine.taking.MakeReceipt`."""
+        return delivery_receipt(self._receipt_tools(), delivery, stop)
+
+    def _receipt_tools(self) -> ReceiptTools:
+        """Give what receipts are made with. What signs takes a while to load, and few deliveries
+        want it. Raises NoReceiptError.
         """
         from sensordrop.adapters.receipt_key import KeyProblemError, receipt_key  # noqa: PLC0415 — as said
         from sensordrop.adapters.receipt_page import page  # noqa: PLC0415 — as said
         from sensordrop.adapters.receipt_shelf import ReceiptShelf  # noqa: PLC0415 — as said
-        from sensordrop.engine.receipts import ReceiptTools, session_receipt  # noqa: PLC0415 — as said
 
         state = self._configuration.daemon.state_directory
         try:
             shelf = ReceiptShelf(state, receipt_key(state), page)
         except KeyProblemError as error:
-            return SessionReceipt(mark=mark, problem=str(error))
-        tools = ReceiptTools(
+            raise NoReceiptError(str(error)) from error
+        return ReceiptTools(
             ledger=self._ledger,
             clock=self._clock,
             progress=lambda _: None,
@@ -554,7 +591,6 @@ class Daemon:
             station=self.station,
             made_by=f"sensordropd {VERSION}",
         )
-        return session_receipt(tools, delivery, mark, stop)
 
     def _services(
         self,
@@ -577,6 +613,12 @@ class Daemon:
         )
         lister = Lister(ledger=self._ledger, clock=self._clock, deliveries=deliveries)
         sender = self._sender()
+        taker = Taker(
+            ledger=self._ledger,
+            clock=self._clock,
+            deliveries=deliveries,
+            make_receipt=self._receipt_now,
+        )
         scout = Scout(
             ledger=self._ledger,
             clock=self._clock,
@@ -589,6 +631,7 @@ class Daemon:
             enrolled_many=lister.want,
             session_news=sender.wake if sender is not None else lambda: None,
             make_receipt=self._session_receipt,
+            quiet_news=taker.want,
             tally=self._tally,
         )
         janitor = Janitor(
@@ -625,6 +668,8 @@ class Daemon:
             ),
             Service(name="controls", run=desk.run, wake=desk.wake),
         ]
+        if self._by_hand is None:
+            services.append(Service(name="taker", run=taker.run, wake=taker.wake))
         if sender is not None:
             services.append(Service(name="sender", run=sender.run, wake=sender.wake))
         share = share_of(self._configuration.daemon.audit_share_per_day)
@@ -644,7 +689,7 @@ class Daemon:
             services.append(self._control_service(desk.wake))
         services += self._watched_from_outside(deliveries, uploader, hints, limits)
         if self._can_reload:
-            wake = [uploader.wake, bell.ring, lister.wake, tidier.wake, desk.wake]
+            wake = [uploader.wake, bell.ring, lister.wake, tidier.wake, desk.wake, taker.wake]
             services.append(self._reload_service(deliveries, limits, sender, wake))
         if self._local is not None:
             keeper = LocalS3Keeper(self._local)

@@ -118,3 +118,10 @@ def test_a_delivery_with_other_mistakes_still_collides(deliveries):
 def test_what_is_unknown_because_it_is_wrong_does_not_collide(deliveries):
     (line,) = deliveries("", "s3_prefix: a\nshares_prefix: maybe")
     assert "shares_prefix: 'maybe' is not" in line
+
+
+def test_files_that_are_moved_into_another_delivery_are_a_mistake(deliveries):
+    (line,) = deliveries("after_verified: move:/drop/b/done", "")
+    assert line.startswith("conf.d/a.yaml: after_verified: '/drop/b/done' is or lies inside")
+    assert deliveries("after_verified: move:/drop/b/done", "enabled: false") == []
+    assert deliveries("after_verified: move:/drop/done", "after_verified: move:/drop/done") == []

@@ -381,17 +381,6 @@ def test_a_problem_is_one_line_without_control_characters():
 # --- notices ------------------------------------------------------------------------------
 
 
-def test_what_has_no_effect_yet_is_noticed(folder):
-    write(
-        folder,
-        north_yaml=MINIMAL + "after_verified: delete\nbandwidth: 10 MiB/s\n",
-    )
-    notices = [str(notice) for notice in load(folder, environ={})[1]]
-    assert [notice.rpartition(" has no effect")[0] for notice in notices] == [
-        "conf.d/north.yaml: after_verified: 'delete'",
-    ]
-
-
 def test_an_endpoints_secrets_may_come_from_elsewhere_and_its_own_go_before_them(folder):
     write(
         folder,

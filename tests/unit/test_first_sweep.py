@@ -13,7 +13,7 @@ from sensordrop.engine.scout import _state
 def folder(**changes: object) -> SimpleNamespace:
     values = {
         "settings": SimpleNamespace(enabled=True), "paused_reason": None, "offline_reason": None,
-        "blocked_reason": None, "sweeping": False, "swept": False,
+        "blocked_reason": None, "taking_problem": None, "sweeping": False, "swept": False,
     }  # fmt: skip
     delivery = SimpleNamespace(**(values | changes))
     return SimpleNamespace(delivery=delivery, sweep_problem=None, held=0, watch_problem=None)

@@ -40,6 +40,7 @@ from watchdog.observers.inotify_move_event_grouper import (
 
 from sensordrop.adapters.mounts import Mount, mounts_concerning
 from sensordrop.core.model import Doubt, DoubtKind, Hint, HintKind
+from sensordrop.core.taking import ASIDE
 from sensordrop.ports.watching import HintSink
 
 UNWATCHED_LIMIT = 10_000
@@ -289,6 +290,8 @@ class _Emitter(InotifyEmitter):
 
     def _hint(self, path: bytes, kind: HintKind) -> None:
         relative = path.removeprefix(self._below)
+        if relative.rpartition(b"/")[2].startswith(ASIDE):
+            return  # it is about to be removed, by us
         self._sink.offer(Hint(delivery=self._delivery, path=relative, kind=kind))
 
     def _folder_came(self, path: bytes) -> None:

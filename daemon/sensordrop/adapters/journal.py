@@ -49,6 +49,9 @@ MESSAGE_IDS = {
     "configuration_reloaded": "5d0f6c64b2a9470e8a5d3c0a1d6f7b22",
     "configuration_refused": "5d0f6c64b2a9470e8a5d3c0a1d6f7b23",
     "letter_failed": "5d0f6c64b2a9470e8a5d3c0a1d6f7b30",
+    "files_taken_away": "5d0f6c64b2a9470e8a5d3c0a1d6f7b40",
+    "taking_refused": "5d0f6c64b2a9470e8a5d3c0a1d6f7b41",
+    "taking_failed": "5d0f6c64b2a9470e8a5d3c0a1d6f7b42",
 }
 """What an alert may be built on, whatever the words of the message will be (docs/operating/systemd.md)."""
 

@@ -166,6 +166,10 @@ class OpenedFile:
         """The file's size and times when it was opened."""
         return self._opened
 
+    def fileno(self) -> int:
+        """Give the descriptor, which stays this object's to close."""
+        return self._descriptor
+
     def fingerprint(self) -> Fingerprint:
         """Tell the file's size and times as they are now."""
         return fingerprint_of(self._disk.look())

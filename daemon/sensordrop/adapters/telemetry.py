@@ -418,6 +418,29 @@ METRICS: Sequence[StationMetric | DeliveryMetric | HistogramMetric] = (
         read=lambda d: _one(d.tally.retried),
     ),
     DeliveryMetric(
+        name="files_taken_away_total",
+        kind="counter",
+        labels=("delivery",),
+        meaning="Stored files that were deleted from the folder, or moved out of it "
+        "(`after_verified`).",
+        read=lambda d: _one(d.tally.taken),
+    ),
+    DeliveryMetric(
+        name="taken_away_bytes_total",
+        kind="counter",
+        labels=("delivery",),
+        meaning="Bytes of those files.",
+        read=lambda d: _one(d.tally.taken_bytes),
+    ),
+    DeliveryMetric(
+        name="taking_away_failures_total",
+        kind="counter",
+        labels=("delivery",),
+        meaning="Files that were to be taken away and stayed: they, or their objects, were no "
+        "longer what the receipt said, or the folder could not be written.",
+        read=lambda d: _one(d.tally.taking_failures),
+    ),
+    DeliveryMetric(
         name="attempts_total",
         kind="counter",
         labels=("delivery", "class", "scope"),

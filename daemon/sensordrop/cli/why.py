@@ -30,6 +30,7 @@ from sensordrop.core.story import (
     FileStory,
     FileVersion,
     OnDisk,
+    TakenAway,
     blockers,
     shown_state,
 )
@@ -118,7 +119,7 @@ def _told(story: FileStory, state: str, held: Sequence[Blocker]) -> dict[str, An
 
 _VERSION_KEYS = (
     "sensor", "size_bytes", "session_id", "object_key", "seen_at", "settled_at", "enrolled_at",
-    "finished_at", "attempts", "crashes", "failures", "retries",
+    "finished_at", "attempts", "crashes", "failures", "retries", "taken",
 )  # fmt: skip
 
 
@@ -157,6 +158,19 @@ def _version(version: FileVersion) -> dict[str, Any]:
             }
             for each in version.retries
         ],
+        "taken": _taken(version.taken) if version.taken else None,
+    }
+
+
+def _taken(taken: TakenAway) -> dict[str, Any]:
+    return {
+        "begun_at": iso(taken.begun_at),
+        "ended_at": iso(taken.ended_at),
+        "wish": taken.wish,
+        "outcome": taken.outcome,
+        "moved_to": taken.moved_to,
+        "reason": taken.reason,
+        "receipt": taken.receipt,
     }
 
 
@@ -203,10 +217,25 @@ def _events(versions: Sequence[FileVersion], zone: tzinfo) -> Iterator[tuple[dat
         for retry in version.retries:
             words = f"retried by {retry.asked_by}" + (", at once" if retry.at_once else "")
             yield retry.asked_at, f"{words}: {retry.reason}" if retry.reason else words
+        if version.taken is not None:
+            at = version.taken.ended_at or version.taken.begun_at
+            yield at, f"{_taken_words(version.taken)}{what}"
         if version.finished_at is not None and version.object_key is not None:
             yield version.finished_at, f"stored as {version.object_key}{what}"
         elif version.finished_at is not None and not version.failures:
             yield version.finished_at, f"{version.state}: {version.reason or ''}{what}"
+
+
+def _taken_words(taken: TakenAway) -> str:
+    by = f"after receipt {taken.receipt}"
+    match taken.outcome:
+        case "taken" if taken.moved_to is not None:
+            return f"moved to {taken.moved_to} {by}"
+        case "taken":
+            return f"deleted from the folder {by}"
+        case None:
+            return f"about to be taken away from the folder {by}; nobody wrote down how it ended"
+    return f"not taken away {by} ({taken.outcome}): {taken.reason or ''}"
 
 
 def _failure_words(failure: FailedAttempt, zone: tzinfo) -> str:

@@ -37,6 +37,8 @@ class Placed:
     name: str | None
     folder: Path | None
     destination: Destination | None
+    target: Path | None = None
+    """Where its stored files are moved to."""
 
 
 def placed(settings: Mapping[str, Any], wrong: AbstractSet[str], file: str) -> Placed:
@@ -47,11 +49,13 @@ def placed(settings: Mapping[str, Any], wrong: AbstractSet[str], file: str) -> P
     idle = "enabled" in wrong or not settings.get("enabled", True)
     folder = settings.get("local_directory")
     of_destination = {"endpoint_url", "bucket_name", "s3_prefix", "shares_prefix"}
+    kind, _, target = str(settings.get("after_verified", "")).partition(":")
     unknown = idle or wrong & of_destination or "bucket_name" not in settings
     return Placed(
         file=file,
         name=settings.get("name"),
         folder=None if idle else folder,
+        target=Path(target) if kind == "move" and not idle else None,
         destination=None
         if unknown
         else Destination(
@@ -75,6 +79,7 @@ def collisions(daemon: DaemonConfig, all_placed: Sequence[Placed]) -> Iterator[P
         if item.folder is not None
     ]
     yield from _same_folders(folders)
+    yield from _moved_into(all_placed, folders)
     yield from _around_the_state(daemon, folders)
     yield from _same_destinations(
         [(item.file, item.destination) for item in all_placed if item.destination is not None]
@@ -133,6 +138,24 @@ def _folder_problem(folder: _Folder, owner: _Folder, relation: str) -> Problem:
         suggestion="give each delivery a folder beside the others, or disable one",
         code=ProblemCode.CONFLICT,
     )
+
+
+def _moved_into(all_placed: Sequence[Placed], folders: Sequence[_Folder]) -> Iterator[Problem]:
+    """Find files that would be moved from one delivery into another: it would store them again."""
+    for item in all_placed:
+        for folder in folders if item.target is not None else ():
+            assert item.target is not None
+            if item.file != folder.file and _real(item.target).is_relative_to(folder.real):
+                yield Problem(
+                    file=item.file,
+                    key="after_verified",
+                    value=f"move:{item.target}",
+                    what=f"'{item.target}' is or lies inside the folder of the delivery in "
+                    f"{folder.file} ({folder.shown!r})",
+                    expected="a folder that no delivery watches",
+                    suggestion="move files to a folder beside all drop folders",
+                    code=ProblemCode.CONFLICT,
+                )
 
 
 def _around_the_state(daemon: DaemonConfig, folders: Sequence[_Folder]) -> Iterator[Problem]:

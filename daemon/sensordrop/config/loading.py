@@ -44,7 +44,6 @@ from sensordrop.config.problem import (
     Problem,
     ProblemCode,
     did_you_mean,
-    shown,
 )
 
 DAEMON_FILE = "sensordrop.yaml"
@@ -478,7 +477,6 @@ class _Loader:
             good, bad = self._read(model, layer)
             merged |= good
             wrong |= bad
-        self._notice(model, merged)
         for key in sorted(_required(model) - merged.keys() - wrong):
             expected = settings(model)[key].kind.expected
             self.problems.append(
@@ -542,16 +540,6 @@ class _Loader:
                     )
                 )
         return good, bad
-
-    def _notice(self, model: type[Model], merged: Layer) -> None:
-        for key, given in merged.items():
-            setting = settings(model)[key]
-            if setting.not_yet and given.value != model.model_fields[key].default:
-                value = setting.kind.public(given.value)
-                message = f"{shown(value)} has no effect in this version: {setting.not_yet}"
-                self.notices.append(
-                    Notice(file=given.file, key=given.key, value=value, message=message)
-                )
 
 
 _WHERE_DELIVERIES_GO = f"delivery files go into a folder {DELIVERY_FOLDER}/ of the configuration"

@@ -99,8 +99,6 @@ class Setting:
     meaning: str
     default: str = ""
     """The default in words, where it follows from other settings."""
-    not_yet: str = ""
-    """What this version does instead, for a key that it accepts but does not act on."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -564,8 +562,9 @@ class DeliveryConfig(_Settings):
         str,
         Setting(
             AfterVerified(),
-            "What becomes of a file in `local_directory` once it is proven to be stored.",
-            not_yet="every file stays where it is",
+            "What becomes of a file in `local_directory` once a receipt says SAFE, and the file and "
+            "the store were asked once more ([receipts.md](receipts.md)). The service must be let "
+            "write there ([systemd.md](operating/systemd.md)).",
         ),
     ] = "keep"
 

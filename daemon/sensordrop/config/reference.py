@@ -37,11 +37,8 @@ def render(model: type[DaemonConfig | DeliveryConfig]) -> str:
             value = field.get_default(call_default_factory=True, validated_data={})
             assert value is not PydanticUndefined, f"{key} needs its default in words"
             default = setting.kind.default_text(value)
-        meaning = setting.meaning
-        if setting.not_yet:
-            meaning += f" *Accepted, without effect in this version: {setting.not_yet}.*"
         expected = setting.kind.expected.replace("*", "\\*")
-        cells = (f"`{key}`", default, meaning, expected)
+        cells = (f"`{key}`", default, setting.meaning, expected)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

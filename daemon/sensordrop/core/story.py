@@ -65,6 +65,22 @@ class HandRetry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TakenAway:
+    """The file was taken away from its folder after it was proven to be stored, or was to be.
+
+    `outcome` None: somebody is at it, or died. `moved_to` is a whole path; None: it was deleted.
+    """
+
+    begun_at: datetime
+    ended_at: datetime | None
+    wish: str
+    outcome: str | None
+    moved_to: str | None
+    reason: str | None
+    receipt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileVersion:
     """One version of a file on the books, with what happened to it.
 
@@ -89,6 +105,8 @@ class FileVersion:
     next_at: datetime | None
     failures: Sequence[FailedAttempt] = ()
     retries: Sequence[HandRetry] = ()
+    taken: TakenAway | None = None
+    """How the last try to take it away from the folder ended; None: there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

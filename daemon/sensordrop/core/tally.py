@@ -76,6 +76,13 @@ class DeliveryTally:
     canary_at: float | None = None
     """When the watcher last proved that it sees events, in seconds since 1970."""
 
+    # raised by the taker
+    taken: int = 0
+    """Files that were taken away from the folder, after they were proven to be stored."""
+    taken_bytes: int = 0
+    taking_failures: int = 0
+    """Files that were to be taken away and stayed; one where a round ended before it began."""
+
     # raised by the uploader
     uploaded: int = 0
     uploaded_bytes: int = 0

@@ -15,6 +15,7 @@ from sensordrop.ports.life import StopFlag
 from sensordrop.ports.reading import Source
 from sensordrop.ports.records import EnrollRules
 from sensordrop.ports.storing import Destination
+from sensordrop.ports.taking import Taking
 
 LISTING_AGE_SECONDS = 86_400.0
 """A day: others write below a prefix rarely, and a listing of two million objects takes minutes."""
@@ -56,6 +57,8 @@ class DeliverySettings:
     session_quiet_seconds: float | None = None
     """How long the folder must be quiet before a session ends; None: `quiet_seconds`. In a run by
     hand nobody reports what comes later, so that waiting for it would be in vain."""
+    taking: Taking | None = None
+    """What takes stored files away from the folder; None: they are kept, and nothing can."""
     listing_age_seconds: float = LISTING_AGE_SECONDS
     """How old a listing of the delivery's prefix may be before it is listed again."""
 
@@ -96,6 +99,11 @@ class Delivery:
     """Whether a living watch is on its folder; None: it is polled, or not watched on purpose."""
     swept: bool = False
     """Whether a sweep has ended since the process began."""
+    mended: bool = True
+    """Nothing that a dead program was taking away lies in its folder under a name of ours: only then
+    is it swept. Set by the taker."""
+    taking_problem: str | None = None
+    """Why stored files could not be taken away from the folder, where they are to be."""
     tally: DeliveryTally = field(default_factory=DeliveryTally)
     retried: bool = False
     """Somebody had files of it retried by hand; set by the control desk, taken by the scout."""

@@ -416,6 +416,26 @@ def address_of(delivery: Delivery) -> str | None:
         return None
 
 
+def delivery_receipt(
+    tools: ReceiptTools, delivery: Delivery, stop: StopFlag | None = None
+) -> MadeReceipt:
+    """Make a receipt of a delivery's folder.
+
+    Raises NoReceiptError, OSError, LedgerUnavailableError, and InterruptedAttemptError when `stop`
+    is set.
+    """
+    known = {
+        each.delivery_id: each
+        for each in tools.ledger.deliveries_to_verify(station=None, session_id=None)
+    }
+    if delivery.delivery_id not in known:
+        raise NoReceiptError(f"{delivery.name} was pointed elsewhere meanwhile")
+    maker = ReceiptMaker(tools, sensor=None, reread=False, stop=stop)
+    made = maker.make(known[delivery.delivery_id], delivery)
+    assert made is not None, "only a sensor can have no file"
+    return made
+
+
 def session_receipt(
     tools: ReceiptTools, delivery: Delivery, mark: str, stop: StopFlag | None = None
 ) -> SessionReceipt:
@@ -424,18 +444,10 @@ def session_receipt(
 
     Raises LedgerUnavailableError, and InterruptedAttemptError when `stop` is set.
     """
-    known = {
-        each.delivery_id: each
-        for each in tools.ledger.deliveries_to_verify(station=None, session_id=None)
-    }
-    if delivery.delivery_id not in known:
-        return SessionReceipt(mark=mark, problem=f"{delivery.name} was pointed elsewhere meanwhile")
-    maker = ReceiptMaker(tools, sensor=None, reread=False, stop=stop)
     try:
-        made = maker.make(known[delivery.delivery_id], delivery)
+        made = delivery_receipt(tools, delivery, stop)
     except (NoReceiptError, OSError) as error:
         return SessionReceipt(mark=mark, problem=str(error))
-    assert made is not None, "only a sensor can have no file"
     location = None
     if made.object_key is not None:
         home = made.document["stores"][0]["bucket_name"]

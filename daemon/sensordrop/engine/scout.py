@@ -72,6 +72,8 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
+SessionEnded = Callable[[Delivery], None]
+"""Is called with a delivery whose folder has become quiet."""
 MakeReceipt = Callable[[Delivery, str, StopFlag], SessionReceipt]
 """Makes a session's receipt, given where the session stands. Raises LedgerUnavailableError, and
 InterruptedAttemptError when the flag is set."""
@@ -133,6 +135,7 @@ class Scout:
         enrolled_many: Callable[[int], None] = lambda _delivery_id: None,
         session_news: Callable[[], None] = lambda: None,
         make_receipt: MakeReceipt | None = None,
+        quiet_news: SessionEnded = lambda _delivery: None,
         tally: StationTally | None = None,
         hung_seconds: float = HUNG_SECONDS,
     ) -> None:
@@ -146,6 +149,7 @@ class Scout:
         self._enrolled_many = enrolled_many
         self._session_news = session_news
         self._make_receipt = make_receipt
+        self._quiet_news = quiet_news
         self._waits = (tally or StationTally()).settle_seconds
         self._roster = Roster.of(deliveries)
         self._taken: tuple[Delivery, ...] = ()
@@ -477,6 +481,8 @@ class Scout:
             self._lookout.accept(delivery)
         if delivery.sweeping or delivery.device is None or delivery.offline_reason:
             return
+        if not delivery.mended:
+            return
         if now < folder.sweep_at or self._former_sweeps(delivery):
             return
         _log.debug("sweep_started", delivery=delivery.name, why=folder.sweep_why)
@@ -600,6 +606,7 @@ class Scout:
             folder.rescans_done = result.asked.set_at
             if folder.rescan == result.asked:
                 folder.rescan = None
+            self._quiet_news(delivery)
 
     def _tell_sweep(self, folder: _Folder, result: SweepResult) -> None:
         summary = result.summary
@@ -659,6 +666,7 @@ class Scout:
             return
         delivery.session_open = False
         self._session_news()
+        self._quiet_news(delivery)
         _log.info(
             "session_ended",
             delivery=delivery.name,
@@ -796,6 +804,8 @@ def _trouble(folder: _Folder) -> str | None:
             f"{folder.held:,} of the files that wait are no longer in the folder and are kept: "
             + _held_hint(folder.delivery)
         )
+    if folder.watch_problem is None and folder.delivery.taking_problem is not None:
+        return f"stored files stay in the folder: {folder.delivery.taking_problem}"
     return folder.watch_problem
 
 

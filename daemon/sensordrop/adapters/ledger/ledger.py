@@ -22,6 +22,7 @@ from sensordrop.adapters.ledger.retries import Retries
 from sensordrop.adapters.ledger.runs import Runs
 from sensordrop.adapters.ledger.season import Seasons
 from sensordrop.adapters.ledger.stories import Stories
+from sensordrop.adapters.ledger.taking import Takings
 from sensordrop.adapters.ledger.verification import Verification
 from sensordrop.adapters.ledger.views import NO_READER, apply_views, reader_is_missing
 from sensordrop.adapters.ledger.vitals import Vitals
@@ -56,6 +57,7 @@ class PostgresLedger(
     Runs,
     Outbox,
     Receipts,
+    Takings,
 ):
     """All parts of the ledger over one set of connections. Safe from every thread."""
 
@@ -86,6 +88,7 @@ class PostgresLedger(
         Runs.__init__(self, connections, origin=origin, started_by=started_by)
         Outbox.__init__(self, connections)
         Receipts.__init__(self, connections)
+        Takings.__init__(self, connections)
 
     def migrate(self) -> list[str]:
         """Bring the schema and its views up to date and name the migrations that were applied."""

@@ -2070,10 +2070,16 @@ SELECT v.id AS upload_id, v.state::text, v.session_id, s.serial AS sensor, v.siz
        v.mtime_ns, v.ctime_ns, v.seen_at, v.enrolled_at, v.finished_at, v.object_key, v.reason,
        coalesce(q.attempts, v.attempts) AS attempts, coalesce(q.crashes, v.crashes) AS crashes,
        q.claimed_by IS NOT NULL AS claimed,
-       CASE WHEN isfinite(q.next_at) AND q.next_at > now() THEN q.next_at END AS next_at
+       CASE WHEN isfinite(q.next_at) AND q.next_at > now() THEN q.next_at END AS next_at,
+       t.id AS taken_id, t.begun_at AS taken_begun_at, t.ended_at AS taken_ended_at,
+       t.wish AS taken_wish, t.outcome AS taken_outcome,
+       CASE WHEN t.moved_to IS NOT NULL THEN rtrim(t.target, '/') || '/' || t.moved_to
+       END AS taken_moved_to, t.reason AS taken_reason, t.receipt_id AS taken_receipt
 FROM versions AS v
 JOIN sensors AS s ON s.id = v.sensor_id
 LEFT JOIN upload_queue AS q ON q.upload_id = v.id
+LEFT JOIN LATERAL (
+    SELECT * FROM taken_files WHERE upload_id = v.id ORDER BY id DESC LIMIT 1) AS t ON true
 ORDER BY v.place;
 
 -- name: file_failures
@@ -2569,3 +2575,127 @@ WHERE id = %(letter_id)s AND lease_number = %(lease_number)s;
 SELECT pid, state = 'active', state_change, coalesce(wait_event_type || '/' || wait_event, '')
 FROM pg_stat_activity
 WHERE state IS NOT NULL AND pid <> pg_backend_pid();
+
+-- name: hold_taking
+-- Takes hold of a delivery for taking its files away, until it is let go or the connection ends;
+-- false: somebody else has it.
+SELECT pg_try_advisory_lock(hashtext('sensordrop.taking'), %(delivery_id)s::int);
+
+-- name: release_taking
+-- Lets go of it.
+SELECT pg_advisory_unlock(hashtext('sensordrop.taking'), %(delivery_id)s::int);
+
+-- name: open_takings
+-- Gives the files whose taking away was begun and not ended.
+SELECT t.id, f.path_bytes, f.path, f.size_bytes, f.mtime_ns, f.ctime_ns, f.sha256, t.wish, t.target
+FROM taken_files AS t JOIN file_uploads AS f ON f.id = t.upload_id
+WHERE t.delivery_id = %(delivery_id)s AND t.ended_at IS NULL
+ORDER BY t.id;
+
+-- name: has_receipt_files
+-- Tells whether this connection still has what its receipt was made from.
+SELECT to_regclass('pg_temp.receipt_files') IS NOT NULL;
+
+-- name: make_taking_tables
+-- Makes this connection's private table of what a folder had when its receipt was made. What may be
+-- taken away has the number of its upload.
+CREATE TEMP TABLE IF NOT EXISTS taking_files (
+    n           bigint,
+    folder      text,
+    path        text,
+    path_bytes  bytea,
+    entry_type  text,
+    size_bytes  bigint,
+    mtime_ns    bigint,
+    ctime_ns    bigint,
+    upload_id   bigint
+);
+CREATE INDEX IF NOT EXISTS taking_files_by_folder ON taking_files (folder, n);
+CREATE INDEX IF NOT EXISTS taking_files_by_upload ON taking_files (upload_id);
+TRUNCATE taking_files;
+
+-- name: fill_taking_files
+-- Takes over what the receipt listed. May be taken away: a regular file that is as it was stored,
+-- whose object was found the same, and that is on the books as the receipt had it.
+INSERT INTO taking_files
+    (n, folder, path, path_bytes, entry_type, size_bytes, mtime_ns, ctime_ns, upload_id)
+SELECT r.n, array_to_string(
+           p.parts[1:least(%(sensor_level)s::int, cardinality(p.parts) - 1)], '/'),
+       r.path, r.path_bytes, r.entry_type, r.size_bytes, r.mtime_ns, r.ctime_ns, f.id
+FROM receipt_files AS r
+CROSS JOIN LATERAL (SELECT string_to_array(r.path, '/') AS parts OFFSET 0) AS p
+LEFT JOIN file_uploads AS f
+    ON f.delivery_id = %(delivery_id)s AND f.is_current
+   AND f.path_digest = substring(sha256(r.path_bytes) FOR 16)
+   AND r.entry_type = 'f' AND r.result = 'same'
+   AND r.state IN ('uploaded', 'skipped') AND f.state IN ('uploaded', 'skipped')
+   AND f.sha256 = r.sha256 AND f.object_key = r.object_key
+   AND (f.size_bytes, f.mtime_ns, f.ctime_ns) = (r.size_bytes, r.mtime_ns, r.ctime_ns)
+WHERE r.entry_type IS NOT NULL;
+
+-- name: taking_folders
+-- Gives the folders that have files to be taken, with one of their paths; the root last.
+SELECT folder, min(path_bytes), count(*) FROM taking_files
+WHERE upload_id IS NOT NULL GROUP BY folder ORDER BY folder = '', folder COLLATE "C";
+
+-- name: taking_candidates
+-- Gives the next files of a folder that may be taken, as they are on the books now.
+SELECT f.id, f.delivery_id, f.path_bytes, f.path, f.object_key, f.size_bytes, f.sha256, f.etag,
+       f.checksum_sha256, f.is_current, t.n, f.mtime_ns, f.ctime_ns,
+       coalesce(f.store_check, 'none') <> 'none' AND coalesce(f.etag, '') <> ''
+       AND NOT coalesce(k.method = 'read-back' AND k.result <> 'same', false)
+FROM taking_files AS t
+JOIN file_uploads AS f
+    ON f.id = t.upload_id AND f.is_current AND f.state IN ('uploaded', 'skipped')
+   AND (f.size_bytes, f.mtime_ns, f.ctime_ns) = (t.size_bytes, t.mtime_ns, t.ctime_ns)
+LEFT JOIN object_checks AS k ON k.upload_id = f.id
+WHERE t.folder = %(folder)s AND t.n > %(after)s
+ORDER BY t.n LIMIT %(most)s;
+
+-- name: changed_in_folder
+-- Finds an entry of a folder that is not as the receipt had it: listed now and not then, or the other
+-- way round, or with another size or time. `before` stands before each listed path.
+SELECT coalesce(t.path, l.path),
+       CASE WHEN t.path IS NULL THEN 'it came since'
+            WHEN l.path IS NULL THEN 'somebody else removed it'
+            ELSE 'it changed' END
+FROM (SELECT * FROM taking_files WHERE folder = %(folder)s) AS t
+FULL JOIN (
+    SELECT %(before)s::text || named.path AS path, %(before_bytes)s::bytea || e.path_bytes AS path_bytes,
+           e.entry_type, e.size_bytes, e.mtime_ns, e.ctime_ns
+    FROM listing AS e
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN e.special <> '' THEN e.special
+                    ELSE convert_from(e.path_bytes, 'UTF8') END AS path
+        OFFSET 0
+    ) AS named
+    WHERE %(whole)s OR position('\x2f'::bytea IN e.path_bytes) = 0
+) AS l ON l.path_bytes = t.path_bytes
+WHERE (t.entry_type, t.size_bytes, t.mtime_ns, t.ctime_ns)
+      IS DISTINCT FROM (l.entry_type, l.size_bytes, l.mtime_ns, l.ctime_ns)
+  AND NOT coalesce(t.path, l.path) COLLATE "C" ~ %(junk)s
+LIMIT 1;
+
+-- name: note_taking
+-- Writes down that files are about to be taken away.
+INSERT INTO taken_files (upload_id, delivery_id, receipt_id, wish, target)
+SELECT u.id, %(delivery_id)s, %(receipt)s, %(wish)s, %(target)s
+FROM unnest(%(upload_ids)s::bigint[]) AS u(id)
+RETURNING upload_id, id;
+
+-- name: end_taking
+-- Writes down what became of files, once; what is no longer there is forgotten in this connection's
+-- own table.
+UPDATE taken_files AS t
+SET ended_at = now(), outcome = b.outcome, moved_to = b.moved_to, reason = b.reason
+FROM jsonb_to_recordset(%(became)s) AS b (id bigint, outcome text, moved_to text, reason text)
+WHERE t.id = b.id AND t.ended_at IS NULL
+RETURNING t.upload_id, t.outcome;
+
+-- name: has_taking_files
+-- Tells whether this connection has noted what is to be taken.
+SELECT to_regclass('pg_temp.taking_files') IS NOT NULL;
+
+-- name: forget_taken
+-- What was taken is no longer expected in the folder.
+DELETE FROM taking_files WHERE upload_id = ANY(%(upload_ids)s::bigint[]);

@@ -20,6 +20,7 @@ from sensordrop.core.story import (
     FileStory,
     FileVersion,
     HandRetry,
+    TakenAway,
 )
 from sensordrop.ports.telling import FileFilter, FileLine, SessionLine, SessionTrouble
 
@@ -153,14 +154,19 @@ def _rows(cursor: Cursor, name: str, **parameters: Any) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+_TAKEN = ("begun_at", "ended_at", "wish", "outcome", "moved_to", "reason", "receipt")
+
+
 def _version(
     row: dict[str, Any], failures: Sequence[FailedAttempt], retries: Sequence[HandRetry]
 ) -> FileVersion:
+    taken = {name: row.pop(f"taken_{name}") for name in _TAKEN}
     times = {"mtime_ns": row.pop("mtime_ns"), "ctime_ns": row.pop("ctime_ns")}
     return FileVersion(
         fingerprint=Fingerprint(size_bytes=row["size_bytes"], **times),
         failures=failures,
         retries=retries,
+        taken=TakenAway(**taken) if row.pop("taken_id") is not None else None,
         **row,
     )
 
