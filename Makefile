@@ -75,8 +75,8 @@ test-system: setup ## Install the package on a booted Debian, as root: start, ki
 test-scale: setup ## Sweep 300,000 files twice, and many with little memory (SWEPT_FILES=1000000); takes minutes.
 	$(BIN)/pytest -m scale -s tests/scale
 
-soak: setup ## Break everything for MINUTES=5, by SEED; SABOTAGE=lose|alter|double|stick must fail; KEEP=1.
-	@MINUTES="$(MINUTES)" SEED="$(SEED)" SABOTAGE="$(SABOTAGE)" KEEP="$(KEEP)" $(BIN)/python -u tests/soak/soak.py
+soak: setup ## Break everything for MINUTES=5, by SEED; SABOTAGE=lose|alter|double|stick must fail; STORE=rclone; KEEP=1.
+	@MINUTES="$(MINUTES)" SEED="$(SEED)" STORE="$(STORE)" SABOTAGE="$(SABOTAGE)" KEEP="$(KEEP)" $(BIN)/python -u tests/soak/soak.py
 
 mutation: setup ## Change the rules in core/ and see that a unit test notices; ONLY=lifecycle,keys.
 	@ONLY="$(ONLY)" $(BIN)/python -u tests/mutation/mutate.py

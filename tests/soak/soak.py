@@ -5,7 +5,7 @@ while all of them are killed, cut off and lied to. In the end all trouble stops,
 at what is there. The last line is JSON: {"faults": {kind: n}, "lost": 0, "altered": 0,
 "doubled": 0, "stuck": 0}. The exit code is 1 if any of the four is not 0.
 
-MINUTES, SEED and SABOTAGE come from the environment. SABOTAGE=lose|alter|double|stick damages
+MINUTES, SEED, STORE and SABOTAGE come from the environment. SABOTAGE=lose|alter|double|stick damages
 something behind the daemon's back: the oracle must see it.
 """
 
@@ -29,7 +29,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 
 import psycopg2
-from s3_servers import MotoServer
+from s3_servers import MotoServer, RcloneServer
+from soak_disk import SmallDisk
 from soak_oracle import DELIVERIES, Finding, counted, gather, judge, ledger_says
 from soak_proxy import FaultProxy
 from soak_sabotage import KINDS as SABOTAGES
@@ -41,6 +42,9 @@ from soak_writers import Record, Writer, leases_work
 BUCKET = "soak-field-data"
 STATIONS = ("hut", "barn")
 """Each has a daemon of its own, and both see the same folders."""
+FEW_DESCRIPTORS = {"barn": 96}
+"""A station that may open hardly any files: it is told so, and works on."""
+STORES = {"moto": MotoServer, "rclone": RcloneServer}
 PREFIXES = {"audio": "C1", "camera": "C1/camera-traps", "river": "rivers/C2"}
 """Three deliveries, two of them in nested places of the bucket."""
 HEAL_SECONDS = 900.0
@@ -69,6 +73,7 @@ class Wanted:
     seed: str
     sabotage: str
     keep: bool
+    store: str
 
     @staticmethod
     def read() -> Wanted:
@@ -76,6 +81,9 @@ class Wanted:
         sabotage_kind = os.environ.get("SABOTAGE", "")
         if sabotage_kind not in ("", *SABOTAGES):
             raise SystemExit(f"SABOTAGE is one of {', '.join(SABOTAGES)}, not {sabotage_kind!r}")
+        store = os.environ.get("STORE") or "moto"
+        if store not in STORES:
+            raise SystemExit(f"STORE is one of {', '.join(STORES)}, not {store!r}")
         try:
             minutes = float(os.environ.get("MINUTES") or "5")
         except ValueError:
@@ -85,6 +93,7 @@ class Wanted:
             seed=os.environ.get("SEED") or str(random.SystemRandom().randrange(10**9)),
             sabotage=sabotage_kind,
             keep=bool(os.environ.get("KEEP")),
+            store=store,
         )
 
 
@@ -94,19 +103,31 @@ class Soak:
     def __init__(self, folder: Path, wanted: Wanted, stack: ExitStack) -> None:
         self._wanted = wanted
         self._folder = folder
-        self._server = MotoServer(folder / "store")
+        self._server = STORES[wanted.store](folder / "store")
         stack.callback(self._server.kill)
         self._server.start()
         self._client = self._server.client()
         self._client.create_bucket(Bucket=BUCKET)
         self._proxy = stack.enter_context(FaultProxy(self._server.endpoint_url, wanted.seed))
-        self._postgres = Postgres(folder / "postgres")
+        self._disk = SmallDisk.mount(folder / "disk")
+        if self._disk is None:
+            say("nothing can be mounted here: no disk is full, and no folder mounted over")
+        else:
+            stack.callback(self._disk.unmount)
+        self._postgres = Postgres(folder / "disk" / "postgres", folder / "postgres.log")
         stack.callback(self._postgres.kill)
         self._postgres.start()
         # One is enough to see whether the oracle sees, and several such soaks run at once.
         stations = STATIONS[:1] if wanted.sabotage else STATIONS
         self._daemons = [
-            Daemon(folder / name, name, self._server, self._postgres.url, self._proxy.endpoint_url)
+            Daemon(
+                folder / name,
+                name,
+                self._server,
+                self._postgres.url,
+                self._proxy.endpoint_url,
+                most_descriptors=FEW_DESCRIPTORS.get(name),
+            )
             for name in stations
         ]
         for daemon in self._daemons:
@@ -138,6 +159,7 @@ class Soak:
             owner=self._roots[name].stat().st_uid if as_nobody() else None,
             put_foreign=self._put_foreign,
             may_rewrite=leases_work(aside),
+            may_mount=self._disk is not None,
         )
 
     def _put_foreign(self, key: str, content: bytes) -> None:
@@ -174,6 +196,13 @@ class Soak:
         )
         return judge(self._record.truth(PREFIXES, self._damaged()), evidence)
 
+    def keep(self) -> None:
+        """Put the ledger where it outlasts its disk, for a look."""
+        if self._disk is not None:
+            self._postgres.kill()
+            shutil.copytree(self._disk.folder, self._folder / "ledger-kept", symlinks=True,
+                            ignore=shutil.ignore_patterns(".s.PGSQL*"))  # fmt: skip
+
     def faults(self) -> dict[str, int]:
         """Count what befell everybody, by kind."""
         found = self._faults + self._proxy.faults + self._record.done
@@ -205,6 +234,7 @@ class Soak:
             seed=self._wanted.seed,
             daemons=self._daemons,
             postgres=self._postgres,
+            disk=self._disk,
             proxy=self._proxy,
             deliveries=list(PREFIXES),
             rest_seconds=min(1.0, self._wanted.minutes),
@@ -337,6 +367,8 @@ def main() -> int:
             soak = Soak(folder, wanted, stack)
             findings = soak.run()
             faults = soak.faults()
+            if wanted.keep or (findings and not wanted.sabotage):
+                soak.keep()
     except KeyboardInterrupt:
         say("broken off: nothing was shown")
         return BROKEN_OFF
@@ -350,7 +382,9 @@ def main() -> int:
     if len(findings) > MOST_FINDINGS_SHOWN:
         say(f"… and {len(findings) - MOST_FINDINGS_SHOWN} more")
     if findings:
-        say(f"again with: make soak MINUTES={wanted.minutes:g} SEED={wanted.seed}")
+        say(
+            f"again with: make soak MINUTES={wanted.minutes:g} SEED={wanted.seed} STORE={wanted.store}"
+        )
     say(json.dumps({"faults": faults, **counted(findings)}))
     return 1 if findings else 0
 

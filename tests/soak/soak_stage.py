@@ -47,14 +47,14 @@ def give_away(folder: Path) -> None:
 class Postgres:
     """A server of its own, that can be stopped, killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, log: Path) -> None:
         self._binaries = find_binaries()[0].folder
         self._data = folder / "data"
         self._socket = folder / "s"
         self._socket.mkdir(parents=True)
         for each in (folder, self._socket):
             give_away(each)
-        self._log = folder / "postgres.log"
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", str(self._data), "-U", "soak", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
@@ -78,22 +78,34 @@ class Postgres:
                     str(self._data),
                     *("-k", str(self._socket), "-h", ""),
                     *("-c", "shared_buffers=32MB", "-c", "max_connections=60"),
+                    *("-c", "max_wal_size=64MB"),  # it may live in memory
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=self._socket,
             )
-        give_up = time.monotonic() + START_SECONDS
+        self._wait(time.monotonic() + START_SECONDS)
+
+    def recover(self) -> None:
+        """Wait until it answers, and start it where it ended by itself: so does one without room."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        else:
+            self._wait(time.monotonic() + START_SECONDS, start=True)
+
+    def _wait(self, give_up: float, *, start: bool = False) -> None:
         while True:
             try:
                 ledger_says(self.dsn, "SELECT 1")
             except psycopg2.Error:
                 if time.monotonic() > give_up:
                     raise
+                if start and self._process is not None and self._process.poll() is not None:
+                    return self.start()
                 time.sleep(0.1)
             else:
-                return
+                return None
 
     def stop(self) -> None:
         """Stop it in order: clients are told, connections end."""
@@ -157,11 +169,21 @@ class Daemon:
     """The real `sensordropd`, started and ended as often as the soak likes."""
 
     def __init__(
-        self, folder: Path, station: str, server: S3Server, database: str, endpoint_url: str
+        self,
+        folder: Path,
+        station: str,
+        server: S3Server,
+        database: str,
+        endpoint_url: str,
+        *,
+        most_descriptors: int | None = None,
     ) -> None:
         folder.mkdir()
         self._folder = folder
         self._endpoint_url = endpoint_url
+        self._launcher: list[str] = []
+        if most_descriptors is not None:
+            self._launcher = ["sh", "-c", f'ulimit -n {most_descriptors}; exec "$@"', "sh"]
         self._bucket = ""
         self.configuration = folder / "etc"
         (self.configuration / "conf.d").mkdir(parents=True)
@@ -236,6 +258,7 @@ class Daemon:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [
+                        *self._launcher,
                         *as_nobody(),
                         str(SCRIPTS / "sensordropd"),
                         "--config",

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import psycopg2
+from soak_disk import SmallDisk
 from soak_proxy import BREAKS, KINDS, LIES, REFUSALS, FaultProxy, Weather
 from soak_stage import Daemon, Postgres
 
@@ -46,13 +47,16 @@ class Troubles:
         seed: str,
         daemons: Sequence[Daemon],
         postgres: Postgres,
+        disk: SmallDisk | None,
         proxy: FaultProxy,
         deliveries: Sequence[str],
         rest_seconds: float,
     ) -> None:
+        """`disk` is what the database lives on, where it can be made full."""
         self._seed = seed
         self._daemons = list(daemons)
         self._postgres = postgres
+        self._disk = disk
         self._proxy = proxy
         self._deliveries = list(deliveries)
         self._rest_seconds = rest_seconds
@@ -124,17 +128,16 @@ class Troubles:
     # --- the database ---------------------------------------------------------------------
 
     def _databases(self) -> None:
-        self._again_and_again(
-            "database",
-            10.0,
-            [
-                (3, self._database_stopped),
-                (3, self._database_killed),
-                (4, self._connections_cut),
-                (2, self._read_only),
-                (2, self._locked),
-            ],
-        )
+        deeds = [
+            (3, self._database_stopped),
+            (3, self._database_killed),
+            (4, self._connections_cut),
+            (2, self._read_only),
+            (2, self._locked),
+        ]
+        if self._disk is not None:
+            deeds.append((3, self._disk_full))
+        self._again_and_again("database", 10.0, deeds)
 
     def _database_stopped(self, dice: random.Random) -> None:
         self._postgres.stop()
@@ -166,6 +169,15 @@ class Troubles:
         except psycopg2.errors.UndefinedTable:
             return  # the daemon has not made its tables yet
         self._count("database-locked")
+
+    def _disk_full(self, dice: random.Random) -> None:
+        """Leave the database no room; it may end by itself then, as on any full disk."""
+        assert self._disk is not None
+        if self._disk.fill():
+            self._count("disk-full")
+        self._stop.wait(dice.uniform(0.5, 6))
+        self._disk.free()
+        self._postgres.recover()
 
     # --- the store ------------------------------------------------------------------------
 

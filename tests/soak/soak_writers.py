@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from soak_disk import mounted, unmount
 from soak_oracle import Path as FilePath
 from soak_oracle import Truth, keys_of, text_of
 
@@ -119,6 +120,7 @@ class Writer:
         owner: int | None,
         put_foreign: Callable[[str, bytes], None],
         may_rewrite: bool,
+        may_mount: bool = False,
         rest_seconds: tuple[float, float] = (0.2, 1.5),
     ) -> None:
         self.name = name
@@ -153,6 +155,8 @@ class Writer:
             (2, self.unplug),
             (1, self.too_long_a_name),
         ]
+        if may_mount:
+            deeds.append((2, self.mount_over))
         if may_rewrite:
             deeds += [(8, self.rewrite), (4, self.go_on_writing)]
         self._weights = [weight for weight, _ in deeds]
@@ -327,6 +331,17 @@ class Writer:
         self._stop.wait(self._dice.uniform(0.5, 4.0))
         away.rename(self.root)
         self._record.did("folder-away")
+
+    def mount_over(self) -> None:
+        """Put an empty disk over the folder for some seconds, as an automounter does that is late."""
+        self._reopen(float("inf"))
+        if not mounted(self.root, "size=1m", "mode=755"):
+            return
+        try:
+            self._stop.wait(self._dice.uniform(0.5, 4.0))
+        finally:
+            unmount(self.root)
+        self._record.did("folder-mounted-over")
 
     def _close(self, what: Path) -> None:
         if any(what == each for _, each, _ in self._closed):
