@@ -330,7 +330,7 @@ def test_taking_cards_away_needs_a_drop_in_which_config_check_and_doctor_ask_for
     pid = show(machine, "MainPID")
     machine.run(
         f"nsenter -t {pid} -m -S $(id -u sensordrop) sh -c "
-        "'touch /srv/cards/highlands/x && mv /srv/cards/highlands/x /srv/cards-done/'"
+        "'mkdir /srv/cards/highlands/x && rmdir /srv/cards/highlands/x && touch /srv/cards-done/x'"
     )
     machine.run(f"rm -r $(dirname {drop_in}) && chown root /srv/cards/highlands /srv/cards-done")
     machine.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
