@@ -48,7 +48,7 @@ def main(root: Path) -> None:
 def page(command: click.Command, name: str, section: int) -> str:
     """Write one manual page in roff's man macros (man(7))."""
     title = name.replace(" ", "-")
-    context = click.Context(command, info_name=name)
+    context = _context(command, name)
     described, _, rest = (command.help or "").partition("\n")
     lines = [
         f'.TH "{title.upper()}" "{section}" "" "sensordrop {VERSION}" "sensordrop"',
@@ -60,13 +60,8 @@ def page(command: click.Command, name: str, section: int) -> str:
     ]
     if rest.strip():
         lines += [".SH DESCRIPTION", *_paragraphs(rest)]
-    options = [
-        record for p in command.get_params(context) if (record := p.get_help_record(context))
-    ]
-    if options:
-        lines.append(".SH OPTIONS")
-        for option, words in options:
-            lines += [".TP", f"\\fB{_roff(option)}\\fR", _roff(words)]
+    if options := _options(command, context):
+        lines += [".SH OPTIONS", *options]
     if command is app:
         lines.append(".SH VERBS")
         for verb, (_, purpose) in VERBS.items():
@@ -78,14 +73,33 @@ def page(command: click.Command, name: str, section: int) -> str:
     elif isinstance(command, click.Group):
         lines.append(".SH VERBS")
         for verb, below in command.commands.items():
-            pieces = " ".join(below.collect_usage_pieces(click.Context(below, info_name=verb)))
+            context = _context(below, verb)
+            pieces = " ".join(below.collect_usage_pieces(context))
             lines += [".TP", f"\\fB{_roff(verb)}\\fR {_roff(pieces)}"]
             lines += _paragraphs(below.help or "")[1:]
+            if options := _options(below, context):
+                lines += [".RS", *options, ".RE"]
     if command.epilog:
         lines += [".SH NOTES", *_paragraphs(command.epilog)]
     also = "sensordrop(1)" if section == 8 or " " in name else "sensordropd(8)"
     lines += [".SH SEE ALSO", f"{also}, and /usr/share/doc/sensordrop/docs"]
     return "\n".join(lines) + "\n"
+
+
+def _context(command: click.Command, name: str) -> click.Context:
+    """Give what a command is called in, as the program calls it: all verbs know -h, too."""
+    settings = daemon.context_settings if command is daemon else app.context_settings
+    return click.Context(command, info_name=name, **settings)
+
+
+def _options(command: click.Command, context: click.Context) -> list[str]:
+    """Give each option with its words."""
+    lines = []
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):
+            option, words = record
+            lines += [".TP", f"\\fB{_roff(option)}\\fR", _roff(words)]
+    return lines
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -102,6 +102,11 @@ def test_verbs_are_carried_out_by_the_daemon_and_the_ledger_does_without_it(make
         ("950349/lost.wav", None), ("950349/a.wav", "uploaded"),
     ]  # fmt: skip
     assert station.sensordrop("pause", *lost, "crad").returncode == 2
+    for verb in (("status",), ("deliveries",), ("sessions",), ("session", str(session["id"])),
+                 ("files",), ("why", "950349/a.wav"), ("bandwidth",)):  # fmt: skip
+        piped = station.sensordrop(*verb)
+        assert (piped.returncode, piped.stdout != "") == (0, True), piped.stderr
+        assert "\x1b" not in piped.stdout + piped.stderr, f"{verb}: colours in a pipe"
 
     station.daemon.kill9()
     assert socket.exists(), "a kill leaves the socket behind"

@@ -165,14 +165,16 @@ def verify_command(
 
 @command.command("key")
 @ledger_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def key_command(place: dict[str, Any], /, **own: Any) -> None:
+def key_command(place: dict[str, Any], /, *, as_json: bool, **own: Any) -> None:
     """Print this station's public key, for those who verify its receipts elsewhere."""
     from sensordrop.adapters.receipt_key import receipt_key
 
     state = find_place(**_nearer(place, own), whole=True).config.state_directory
     with _told_troubles():
-        click.echo(receipt_key(state).public)
+        public = receipt_key(state).public
+    click.echo(json.dumps({"public_key": public}) if as_json else public)
 
 
 def _nearer(place: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
