@@ -134,6 +134,7 @@ def requests_of(hut: Hut, name: str) -> Iterator[tuple[str, str, dict | None]]:
         "about": {}, "deliveries": {}, "pauses": {}, "pause_history": {}, "whoami": {},
         "status": {}, "bandwidth": {}, "openapi": {},
         "known": {"delivery": delivery, "path": f"{name}-sensor/{name}-a.wav"},
+        "why": {"delivery": delivery, "path": f"{name}-sensor/{name}-b.wav"},
         "files": {"delivery": delivery}, "sessions": {"delivery": delivery},
         "session": {"session_id": session}, "trigger": {"session_id": session},
         "pause": {"delivery": delivery}, "resume": {"delivery": delivery},
@@ -202,7 +203,7 @@ def test_what_is_another_clients_is_refused_as_what_is_not_there_and_nothing_is_
         assert (again, words) == (
             403, text.replace("beta", "nope").replace(f"session {session}", f"session {never}")
         )  # fmt: skip
-    assert refused == 10
+    assert refused == 11
     assert set_for_beta() == before
     assert ask(database, "SELECT count(*) FROM retries") == [(0,)]
 

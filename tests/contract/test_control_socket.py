@@ -42,6 +42,7 @@ ABOUT = {"version": "1", "station": "hut", "pid": 1, "started_at": "2026-01-01T0
 EVERYTHING = {
     "session": {"session_id": 1},
     "known": {"delivery": "north", "path": "S/a"},
+    "why": {"delivery": "north", "path": "S/a"},
     "set_bandwidth": {"limit": "10M"},
     "retry": {"all_failed": True},
 }

@@ -96,6 +96,8 @@ def test_verbs_are_carried_out_by_the_daemon_and_the_ledger_does_without_it(make
     assert ask("resume", "card")["paused"] == []
     assert ask("bandwidth", "10M")["limits"][0]["bytes_per_second"] == 10 * 1024 * 1024
     assert ask("rescan")["rescan"] == ["card"]
+    why = ask("why", "950349/a.wav")
+    assert (why["state"], why["delivery"], why["blocked_by"]) == ("uploaded", "card", [])
     path = str(station.drop / "950349" / "a.wav")
     told = ask("retry", path, "950349/lost.wav", code=1)["paths"]
     assert [(each["path"], each["state_before"]) for each in told] == [

@@ -43,7 +43,7 @@ TAKEN = {
 """What scripts rely on: options and arguments of the verbs that steer and show the daemon."""
 ASKS_THE_DAEMON = {
     "bandwidth", "deliveries", "files", "pause", "rescan", "resume", "retry", "session",
-    "sessions", "status", "trigger",
+    "sessions", "status", "trigger", "why",
 }  # fmt: skip
 JSON_OTHERWISE = {"demo"}
 """It shows itself, and ends with a line of JSON."""

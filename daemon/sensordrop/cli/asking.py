@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -14,12 +15,12 @@ import click
 from sensordrop.config.problem import did_you_mean
 from sensordrop.control.routes import MOST_LINES, USUAL_LINES
 from sensordrop.core.keys import path_bytes, path_text
-from sensordrop.core.story import DeliveryPlace, OnDisk
+from sensordrop.core.story import OnDisk
 from sensordrop.core.terminal import printable
 from sensordrop.exits import Exit
 
 if TYPE_CHECKING:
-    from sensordrop.adapters.ledger.ledger import PostgresLedger
+    from sensordrop.cli.desk import Desk
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,17 +43,38 @@ def page_options(function: Function) -> Function:
     return function
 
 
-def chosen_places(
-    ledger: PostgresLedger, station: str | None, delivery: str | None
-) -> list[DeliveryPlace]:
+@dataclass(frozen=True, kw_only=True)
+class AskedPlace:
+    """A delivery in which a file may be."""
+
+    name: str
+    local_directory: str
+
+
+def asked_places(desk: Desk, delivery: str | None) -> list[AskedPlace]:
     """Give the deliveries that a verb is about: the one that is named, or all. Raises UsageError."""
-    places = ledger.delivery_places(station)
+    places = [
+        AskedPlace(name=each["name"], local_directory=each["local_directory"])
+        for each in desk.ask("deliveries")["deliveries"]
+    ]
     if delivery is None:
         return places
     chosen = [place for place in places if place.name == delivery]
     if not chosen:
         raise no_delivery(delivery, [place.name for place in places])
     return chosen
+
+
+def asked_file(
+    desk: Desk, places: Sequence[AskedPlace], argument: str
+) -> tuple[AskedPlace, bytes] | None:
+    """Find which file of which delivery is meant; see `find_file`."""
+
+    def knows(place: AskedPlace, relative: bytes) -> bool:
+        answer = desk.ask("known", delivery=place.name, path=path_text(relative))
+        return bool(answer["known"])
+
+    return find_file(knows, places, argument)
 
 
 def no_delivery(delivery: str, names: Sequence[str], where: str = "") -> click.UsageError:
@@ -104,7 +126,7 @@ def find_file(
     ]
     if not found:
         return _below(places, Path(argument))
-    if len(found) > 1:
+    if len({(place.name, form) for place, form in found}) > 1:
         names = ", ".join(sorted({place.name for place, _ in found}))
         raise click.UsageError(
             f"{printable(path_text(relative))} is a file of several deliveries ({names}): "

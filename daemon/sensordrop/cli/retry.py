@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sensordrop.cli.asking import ended, find_file, no_delivery, not_found
+from sensordrop.cli.asking import asked_file, asked_places, ended, not_found
 from sensordrop.cli.desk import Desk, LedgerDesk, desk_at
 from sensordrop.cli.hand import Working, round_flags, same_place
 from sensordrop.cli.place import find_place, place_options
@@ -27,14 +26,6 @@ SHOWN = 50
 """Paths that are shown to a person one by one; --json gives all."""
 MOST_CHARACTERS = 100_000
 """Of all paths of one request: written as JSON, with every character escaped, they still fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Where:
-    """A delivery in which a file may be."""
-
-    name: str
-    local_directory: str
 
 
 @click.command()
@@ -153,16 +144,12 @@ def _retry_paths(
     desk: Desk, arguments: Sequence[str], delivery: str | None, common: dict[str, Any]
 ) -> dict[str, Any]:
     """Find out whose the paths are, and have them tried again, delivery by delivery."""
-    places = _places(desk, delivery)
+    places = asked_places(desk, delivery)
     told: dict[str, Any] = {"retried": 0, "hurried": 0, "paths": [], "running": True}
     wanted: dict[str, list[str]] = defaultdict(list)
 
-    def knows(place: _Where, relative: bytes) -> bool:
-        answer = desk.ask("known", delivery=place.name, path=path_text(relative))
-        return bool(answer["known"])
-
     for argument in arguments:
-        file = find_file(knows, places, argument)
+        file = asked_file(desk, places, argument)
         if file is None:
             not_found(argument, places)
             unknown = {"delivery": None, "state_before": None, "retried": False}
@@ -177,19 +164,6 @@ def _retry_paths(
             told["paths"] += answer["paths"]
             told["running"] &= answer["running"]
     return told
-
-
-def _places(desk: Desk, delivery: str | None) -> list[_Where]:
-    places = [
-        _Where(name=each["name"], local_directory=each["local_directory"])
-        for each in desk.ask("deliveries")["deliveries"]
-    ]
-    if delivery is None:
-        return places
-    chosen = [place for place in places if place.name == delivery]
-    if not chosen:
-        raise no_delivery(delivery, [place.name for place in places])
-    return chosen
 
 
 def batched(paths: Sequence[str]) -> Iterator[list[str]]:

@@ -14,16 +14,19 @@ import click
 
 from sensordrop.adapters.clock import local_zone
 from sensordrop.cli.asking import (
-    chosen_places,
+    asked_file,
+    asked_places,
     clock,
-    find_file,
     iso,
     look_on_disk,
     not_found,
     size_words,
 )
-from sensordrop.cli.place import find_place, ledger_at, ledger_options
+from sensordrop.cli.desk import desk_at
+from sensordrop.cli.place import find_place, place_options
+from sensordrop.control.file_story import story_of
 from sensordrop.core.guard import is_held
+from sensordrop.core.keys import path_text
 from sensordrop.core.story import (
     Blocker,
     FailedAttempt,
@@ -42,7 +45,7 @@ DOCS = "docs/failures.md"
 
 
 @click.command()
-@ledger_options
+@place_options
 @click.argument("path")
 @click.option("--delivery", metavar="NAME", help="Which delivery's file it is, if several have it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -65,18 +68,16 @@ def command(
       sensordrop why 950349/20250909_092000.WAV
       sensordrop why /srv/drop/highlands/950349/20250909_092000.WAV --json
     """
-    place = find_place(config, local, database)
-    with ledger_at(place) as ledger:
-        ledger.check()
-        places = chosen_places(ledger, place.station, delivery)
-        found = find_file(
-            lambda place, relative: ledger.knows_file(place.delivery_id, relative), places, path
-        )
-        story = ledger.story(*found, station=place.station) if found else None
-    if story is None or found is None:
-        not_found(path, places)
-        sys.exit(Exit.FAILED)
-    disk = look_on_disk(*found)
+    with desk_at(find_place(config, local, database)) as desk:
+        places = asked_places(desk, delivery)
+        found = asked_file(desk, places, path)
+        if found is None:
+            not_found(path, places)
+            sys.exit(Exit.FAILED)
+        whose, relative = found
+        told = desk.ask("why", delivery=whose.name, path=path_text(relative))
+    story = story_of(told["story"])
+    disk = look_on_disk(whose, relative)
     state = shown_state(story, disk)
     held = blockers(
         story,

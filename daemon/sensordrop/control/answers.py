@@ -160,6 +160,73 @@ _LIMIT = _object(
 _PAUSES = _object(station=TEXT, paused=_list(_PAUSE), running=FLAG)
 _LIMITS = _object(station=TEXT, limits=_list(_LIMIT), running=FLAG)
 
+_STORY = _object(
+    path=TEXT,
+    ignored=_maybe(TEXT),
+    place=_object(
+        delivery_id=WHOLE,
+        name=TEXT,
+        station=_maybe(TEXT),
+        local_directory=TEXT,
+        endpoint_url=TEXT,
+        bucket_name=TEXT,
+        s3_prefix=TEXT,
+        enabled=FLAG,
+        state=_maybe(TEXT),
+        reason=_maybe(TEXT),
+        last_sweep_ended_at=_maybe(TIME),
+        last_sweep_complete=_maybe(FLAG),
+        last_complete_sweep_at=_maybe(TIME),
+        session_id=_maybe(WHOLE),
+        quiet_seconds=_maybe(NUMBER),
+        daemon_alive=FLAG,
+    ),
+    pauses=_list(
+        _object(
+            kind=TEXT,
+            delivery_id=_maybe(WHOLE),
+            value=TEXT,
+            reason=TEXT,
+            set_by=TEXT,
+            set_at=TIME,
+            until=_maybe(TIME),
+        )
+    ),
+    versions=_list(
+        _object(
+            upload_id=WHOLE,
+            state=TEXT,
+            session_id=_maybe(WHOLE),
+            sensor=TEXT,
+            size_bytes=WHOLE,
+            fingerprint=_object(size_bytes=WHOLE, mtime_ns=WHOLE, ctime_ns=WHOLE),
+            seen_at=_maybe(TIME),
+            enrolled_at=TIME,
+            finished_at=_maybe(TIME),
+            object_key=_maybe(TEXT),
+            reason=_maybe(TEXT),
+            attempts=WHOLE,
+            crashes=WHOLE,
+            claimed=FLAG,
+            next_at=_maybe(TIME),
+            failures=_list(
+                _object(
+                    begun_at=_maybe(TIME),
+                    ended_at=TIME,
+                    attempts=WHOLE,
+                    scope=TEXT,
+                    error_class=TEXT,
+                    message=TEXT,
+                    hint=TEXT,
+                    charged=FLAG,
+                    final=FLAG,
+                )
+            ),
+            retries=_list(_object(asked_at=TIME, asked_by=TEXT, reason=TEXT, at_once=FLAG)),
+        )
+    ),
+)
+
 ANSWERS: dict[str, Schema] = {
     "about": _object(version=TEXT, station=TEXT, pid=WHOLE, started_at=TIME, ledger=TEXT),
     "bandwidth": _LIMITS,
@@ -200,6 +267,7 @@ ANSWERS: dict[str, Schema] = {
         ),
     ),
     "trigger": _object(session_id=WHOLE, delivery=TEXT, running=FLAG, letters=_LETTERS),
+    "why": _object(delivery=TEXT, path=TEXT, story=_STORY),
     "whoami": _object(name=TEXT, role={"enum": ["viewer", "admin"]}, clients=_maybe(_list(TEXT))),
 }
 """The answer of each operation, by its name."""

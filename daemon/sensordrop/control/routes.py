@@ -256,6 +256,17 @@ ROUTES = (
         ),
     ),
     Route(
+        method="GET", path=f"{BASE}/deliveries/{{delivery}}/why", operation=Operations.why,
+        role=Role.VIEWER, summary="The whole story of a path, as the ledger knows it.",
+        parameters=(
+            _THE_DELIVERY,
+            Parameter(
+                name="path", required=True, longest=LONGEST_PATH,
+                meaning="The file's path below the delivery's folder, as text.",
+            ),
+        ),
+    ),
+    Route(
         method="GET", path=f"{BASE}/files", operation=Operations.files, role=Role.VIEWER,
         summary="Files, the newest first; those that failed: the last to fail first.",
         parameters=(

@@ -12,6 +12,7 @@ from datetime import tzinfo
 
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.problem import did_you_mean
+from sensordrop.control.file_story import story_told
 from sensordrop.control.refusal import Reason, RefusedError
 from sensordrop.control.told import (
     NO_LIMITS,
@@ -110,6 +111,15 @@ class Operations:
         exact = _exact(path)
         known = any(self.ledger.knows_file(each.delivery_id, exact) for each in places)
         return {"delivery": delivery, "path": path, "known": known}
+
+    def why(self, principal: Principal, *, delivery: str, path: str) -> Told:
+        """Tell all that the ledger knows of a path; what the folder shows of it is not asked."""
+        places, exact = self._places(principal, delivery), _exact(path)
+        found = next(
+            (each for each in places if self.ledger.knows_file(each.delivery_id, exact)), places[0]
+        )
+        story = self.ledger.story(found, exact, station=self.station)
+        return {"delivery": delivery, "path": path, "story": story_told(story)}
 
     def sessions(
         self,
