@@ -31,6 +31,7 @@ class Sizes:
     stored_files: int = 5_000
     aws_files: int = 2_000
     listed_files: int = 1_000_000
+    receipt_files: int = 300_000
     ledger_rows: int = 10_000_000
     ledger_files: int = 5_000
     single_files: int = 1_000
@@ -49,6 +50,7 @@ QUICK = Sizes(
     stored_files=1_000,
     aws_files=200,
     listed_files=100_000,
+    receipt_files=30_000,
     ledger_rows=300_000,
     ledger_files=2_000,
     single_files=100,

@@ -23,6 +23,7 @@ from typing import Any
 import batch
 import parts
 import peers
+import receipts
 import scrapes
 import sweeps
 import uploads
@@ -56,8 +57,9 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "idle": watching.idle,
     "scrape": scrapes.scrape,
     "views": views.views,
+    "receipts": receipts.receipts,
 }
-WITHOUT_SINK = ("stored", "sweeps", "scrape", "views")
+WITHOUT_SINK = ("stored", "sweeps", "scrape", "views", "receipts")
 """Groups that need no nginx."""
 
 

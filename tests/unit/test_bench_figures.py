@@ -274,7 +274,7 @@ def test_files_are_made_once_and_anew_after_a_run_that_was_broken_off(tmp_path):
 def test_the_page_has_its_markers_and_names_every_group():
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     assert between_markers(page, "x")
-    groups = re.findall(r'^    "(\w+)": (?:uploads|batch|parts|sweeps|watching|scrapes)\.\w+,', (
+    groups = re.findall(r'^    "(\w+)": (?:uploads|batch|parts|sweeps|watching|scrapes|views|receipts)\.\w+,', (
         ROOT / "bench" / "run.py"
     ).read_text(encoding="utf-8"), re.MULTILINE)  # fmt: skip
     assert len(groups) >= 10
