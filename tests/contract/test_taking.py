@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_engine import enroll
+from test_engine import enroll, wait_until
 from test_ledger import ask, register
 from test_receipts import Bank, make, receipt, store, tools, write
 
@@ -23,7 +23,8 @@ from sensordrop.core.failure import FailureScope, InterruptedAttemptError
 from sensordrop.core.model import StoreCheck
 from sensordrop.core.taking import ARRIVING, name_of_ours, wish_of
 from sensordrop.engine import taking as rounds
-from sensordrop.engine.receipts import delivery_receipt
+from sensordrop.engine.receipts import NoReceiptError, delivery_receipt
+from sensordrop.engine.taker import ROUNDS, Taker
 from sensordrop.engine.taking import TakingRound
 from sensordrop.ports.taking import FileToTake, LeftError
 
@@ -546,3 +547,44 @@ def test_a_target_that_is_the_folder_itself_by_another_way_takes_nothing(tmp_pat
     with pytest.raises(LeftError, match="by another way"):
         FolderTaking(str(root), wish_of(f"move:{done}")).take(file, threading.Event())
     assert files_in(root) == {"S1/a.wav": b"recording"}
+
+
+def test_a_folder_is_swept_though_all_rounds_there_may_be_are_under_way(ledger, bank, tmp_path):
+    """What was broken off there is looked for first, and that waits for no other delivery."""
+    go_on = threading.Event()
+    begun: list[str] = []
+
+    def make_receipt(delivery, _stop):
+        begun.append(delivery.name)
+        assert go_on.wait(60)
+        raise NoReceiptError("not today")
+
+    deliveries = []
+    for number in range(ROUNDS + 1):
+        folder = tmp_path / f"drop{number}"
+        write(folder, "S1/a.wav", b"recording")
+        made = make(folder, 1_000 + number, bank, name=f"d{number}")
+        taking_of = FolderTaking(str(folder), wish_of("delete"))
+        object.__setattr__(made.settings, "taking", taking_of)
+        made.swept, made.mended = True, number < ROUNDS
+        deliveries.append(made)
+    late = deliveries[-1]
+    late.offline_reason = "its disk is not there"
+    taker = Taker(
+        ledger=ledger, clock=SystemClock(), deliveries=deliveries, make_receipt=make_receipt
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=taker.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: len(begun) == ROUNDS, "all rounds are under way")
+        late.offline_reason = None
+        wait_until(lambda: late.mended, "the folder may be swept")
+        assert late.name not in begun
+        go_on.set()
+        wait_until(lambda: late.name in begun, "it has its turn")
+    finally:
+        go_on.set()
+        stop.set()
+        taker.wake()
+        thread.join()

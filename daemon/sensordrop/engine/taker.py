@@ -26,6 +26,8 @@ LOOK_SECONDS = 0.5
 """How often is looked whether a folder is quiet."""
 ROUNDS = 2
 """Folders that are taken from at once: each reads a disk from one end to the other."""
+MENDS = 4
+"""Folders that are looked at at once for what a dead program was taking away: there is seldom any."""
 CLOSE_SECONDS = 1.5
 """How long a round is waited for at the end. It looks at its flag for every mebibyte; what hangs for
 longer is found out about by the next round."""
@@ -43,6 +45,8 @@ class _Turn:
     """When a delivery's next round is due, on the monotonic clock."""
 
     due_at: float = 0.0
+    mend_at: float = 0.0
+    """When is looked again for what was broken off, where the ledger could not say."""
     in_vain: int = 0
     """Rounds in a row after which files stayed."""
 
@@ -80,6 +84,10 @@ class Taker:
         self._rounds: Errands[Round] = Errands(
             name="taker", most=ROUNDS, wake=self._bell.ring, close_thread=ledger.close_own
         )
+        # Threads of their own: a folder is not swept before, and rounds take hours.
+        self._mends: Errands[Round] = Errands(
+            name="taker-mend", most=MENDS, wake=self._bell.ring, close_thread=ledger.close_own
+        )
 
     def run(self, stop: StopFlag) -> None:
         """Have files taken away until `stop` is set."""
@@ -89,6 +97,7 @@ class Taker:
                 self._step(stop)
         finally:
             self._rounds.close(CLOSE_SECONDS)
+            self._mends.close(0.0)
 
     def wake(self) -> None:
         """Look at `stop`, and at what is due, now. Safe from every thread."""
@@ -104,6 +113,7 @@ class Taker:
     def _step(self, stop: StopFlag) -> None:
         deliveries = {each.key: each for each in self._roster.now}
         self._collect(deliveries)
+        self._collect_mended(deliveries)
         now = self._clock.monotonic()
         for delivery in deliveries.values():
             taking = delivery.settings.taking
@@ -111,14 +121,17 @@ class Taker:
                 continue
             if delivery.hung:
                 self._rounds.write_off(delivery.key)
+                self._mends.write_off(delivery.key)
             turn = self._turns.setdefault(delivery.key, _Turn())
-            if now < turn.due_at or stop.is_set() or self._rounds.under_way(delivery.key):
+            if stop.is_set():
+                return
+            if not delivery.mended:
+                if now >= turn.mend_at and not _is_away(delivery):
+                    one = self._round(delivery, taking, stop, _is_away)
+                    self._mends.start(delivery.key, one.mend)
                 continue
-            if not delivery.mended and not _is_away(delivery):
-                turn.due_at = inf
-                one = self._round(delivery, taking, stop, _is_away)
-                self._rounds.start(delivery.key, one.mend)
-            elif delivery.mended and _quiet(delivery):
+            under_way = self._rounds.under_way(delivery.key)
+            if now >= turn.due_at and not under_way and _quiet(delivery):
                 # First: whoever wants another round from now on sets it anew.
                 self._turns[delivery.key] = _Turn(due_at=inf, in_vain=turn.in_vain)
                 one = self._round(delivery, taking, stop, _stands_still)
@@ -159,10 +172,26 @@ class Taker:
                 _log.exception("taking_broke", delivery=delivery.name)
                 came = Round(failures=1, problem=f"sensordrop broke ({type(error).__name__})")
             self._patience.back()
-            if delivery.mended:
-                self._ended(delivery, turn, came)
-            else:
-                turn.due_at = 0.0
+            self._ended(delivery, turn, came)
+
+    def _collect_mended(self, deliveries: dict[str, Delivery]) -> None:
+        while (ended := self._mends.collect()) is not None:
+            delivery = deliveries.get(ended.key)
+            if delivery is None:
+                continue  # it left: its successor begins anew
+            turn, wait = self._turns[ended.key], INTERRUPTED_SECONDS
+            try:
+                ended.outcome()
+            except InterruptedAttemptError:
+                turn.mend_at = self._clock.monotonic() + wait
+                continue
+            except LedgerUnavailableError as error:
+                turn.mend_at = self._clock.monotonic() + self._patience.lost(error)
+                continue
+            except Exception:  # noqa: BLE001 — it is told
+                # As with rounds; what lies there is swept as a file of its own, and lost is none.
+                _log.exception("taking_broke", delivery=delivery.name)
+            self._patience.back()
             delivery.mended = True
 
     def _ended(self, delivery: Delivery, turn: _Turn, came: Round) -> None:
