@@ -24,6 +24,8 @@ from daemon import (
 )
 from s3_servers import Reply, error_xml
 
+from sensordrop.config import DaemonConfig
+
 
 def described() -> dict[str, set[str]]:
     """Give the keys of every event that docs/cli.md describes."""
@@ -60,6 +62,12 @@ def test_a_file_with_the_eight_older_keys_is_enough(hand):
     (session,) = hand.ledger.sessions()
     assert (session["state"], session["origin"]) == ("ended", "batch")
     assert "@" in session["started_by"]
+    (binding,) = hand.ledger.rows(
+        "SELECT c.name AS client, p.name AS project, y.name AS cycle FROM deliveries AS d"
+        " JOIN clients AS c ON c.id = d.client_id JOIN projects AS p ON p.id = d.project_id"
+        " JOIN cycles AS y ON y.id = d.cycle_id"
+    )
+    assert binding == {"client": "default", "project": hand.bucket.name, "cycle": "C2"}
     assert session["files_uploaded"] == 30
     told = done.stdout.splitlines()
     for opening in (
@@ -74,6 +82,12 @@ def test_a_file_with_the_eight_older_keys_is_enough(hand):
     assert last[5:7] == ("30", "0")
     assert "30 files: 30 uploaded" in done.stdout
     assert "\x1b" not in done.stdout, "no terminal, no control characters"
+
+    for verb in ("verify", "receipt"):
+        proven = hand.run("--config", hand.file.name, "--json", verb=verb)
+        assert json.loads(proven.stdout)["verdict"] == "SAFE", proven.stdout + proven.stderr
+    if not DaemonConfig().state_directory.exists():  # no daemon is installed here
+        assert len(list((hand.home / ".local/share/sensordrop/receipts").iterdir())) == 1
 
     again = hand.upload()
     assert again.returncode == 0, again.stdout + again.stderr

@@ -230,7 +230,8 @@ def write_whole(path: Path, text: str, mode: int) -> None:
         beside.unlink()
     descriptor = open_private(beside, os.O_WRONLY | os.O_EXCL)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, no path
-        os.fchmod(descriptor, mode)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
         os.fsync(descriptor)
@@ -239,7 +240,9 @@ def write_whole(path: Path, text: str, mode: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder survive a power cut."""
+    """Make renames in a folder survive a power cut, where a folder can be synced."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

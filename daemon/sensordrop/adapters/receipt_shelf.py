@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from sensordrop.adapters.processes import open_private, sync_folder
+from sensordrop.adapters.processes import is_root, open_private, sync_folder
 from sensordrop.adapters.receipt_key import ReceiptKey
 from sensordrop.core.receipt import Accounted
 from sensordrop.core.receipt_form import (
@@ -160,6 +161,8 @@ class _Hashed:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Keep others from tidying up while a receipt's folder is made, and is not locked yet."""
+    if "fcntl" not in globals():
+        raise OSError(errno.ENOTSUP, "receipts take locks of folders, which this system has not")
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -201,5 +204,5 @@ def _folder(path: Path) -> None:
         return
     path.mkdir(parents=True, mode=0o700)
     above = path.parent.stat()
-    if os.geteuid() == 0 and above.st_uid != 0:
+    if is_root() and above.st_uid != 0:
         os.chown(path, above.st_uid, above.st_gid)

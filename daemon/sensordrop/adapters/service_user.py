@@ -8,15 +8,18 @@ is asked as that user.
 from __future__ import annotations
 
 import ctypes
-import grp
 import os
 import platform
-import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from sensordrop.adapters.processes import is_root
 from sensordrop.adapters.unit import sandbox_of_unit
 from sensordrop.core.sandbox import Sandbox
+
+with suppress(ModuleNotFoundError):  # Windows has none, and no service of ours
+    import grp
+    import pwd
 
 _SETRESUID = {"x86_64": 117, "aarch64": 147}
 """The system call's number (the kernel's unistd.h), for the machines that the package is for."""
@@ -38,7 +41,7 @@ def stand_in_for_root() -> int | None:
 
     Blocks for some milliseconds: the service manager is asked.
     """
-    if os.geteuid() != 0 or platform.machine() not in _SETRESUID:
+    if not is_root() or platform.machine() not in _SETRESUID:
         return None
     sandbox = sandbox_of_unit()
     account = None if sandbox is None else service_account(sandbox.user)
@@ -52,8 +55,8 @@ def as_service(sandbox: Sandbox | None) -> Iterator[None]:
     Where nobody but oneself can be asked (one is not root, or there is no such user) it runs as
     whoever asks. For the whole process, so only while it has one thread.
     """
-    account = None if sandbox is None else service_account(sandbox.user)
-    if sandbox is None or account is None or os.geteuid() != 0:
+    account = None if sandbox is None or not is_root() else service_account(sandbox.user)
+    if sandbox is None or account is None:
         yield
         return
     groups, group = os.getgroups(), os.getegid()

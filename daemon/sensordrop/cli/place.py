@@ -224,6 +224,23 @@ def own_home() -> Path:
     return Path(home) / "sensordrop"
 
 
+def hand_station() -> str | None:
+    """Give the station that this user's runs by hand are of; None where there never was one."""
+    try:
+        return (own_home() / "station").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def receipt_directory(place: Place) -> Path:
+    """Give where receipts and the key that signs them are: in the state directory, or with the
+    user's own things where none is named and no daemon was ever installed.
+    """
+    state = place.config.state_directory
+    default = DaemonConfig.model_fields["state_directory"].default
+    return own_home() if state == default and not state.exists() else state
+
+
 def _says_where(daemon: DaemonConfig) -> bool:
     """Tell whether somebody said where the ledger is, and it is for this user to use."""
     if daemon.database != "embedded":

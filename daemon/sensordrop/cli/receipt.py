@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sensordrop.cli.asking import counted
-from sensordrop.cli.place import find_place, ledger_options
+from sensordrop.cli.place import find_place, ledger_options, receipt_directory
 from sensordrop.core.receipt import FileClass
 from sensordrop.core.terminal import printable
 from sensordrop.core.verification import Verdict
@@ -171,7 +171,7 @@ def key_command(place: dict[str, Any], /, *, as_json: bool, **own: Any) -> None:
     """Print this station's public key, for those who verify its receipts elsewhere."""
     from sensordrop.adapters.receipt_key import receipt_key
 
-    state = find_place(**_nearer(place, own), whole=True).config.state_directory
+    state = receipt_directory(find_place(**_nearer(place, own), whole=True))
     with _told_troubles():
         public = receipt_key(state).public
     click.echo(json.dumps({"public_key": public}) if as_json else public)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from sensordrop.adapters.receipt_key import receipt_key, signature_problem
-from sensordrop.cli.place import Place, find_place
+from sensordrop.cli.place import Place, find_place, receipt_directory
 from sensordrop.cli.verify_run import VerifyRun
 from sensordrop.core.failure import FailureError
 from sensordrop.core.receipt import MOST_PROBLEMS
@@ -75,7 +75,7 @@ class ReceiptCheck:
         path = file / DOCUMENT if file.is_dir() else file
         document = _document(path)
         if public_key is None:
-            public_key = receipt_key(self._find().config.state_directory, make=False).public
+            public_key = receipt_key(receipt_directory(self._find()), make=False).public
         found = Checked(digest=digest_of(document))
         problem = signature_problem(document, public_key)
         found.genuine = problem is None

@@ -13,7 +13,7 @@ from sensordrop.adapters.receipt_key import receipt_key
 from sensordrop.adapters.receipt_page import page
 from sensordrop.adapters.receipt_shelf import ReceiptShelf
 from sensordrop.adapters.source import FolderSource
-from sensordrop.cli.place import Place
+from sensordrop.cli.place import Place, receipt_directory
 from sensordrop.cli.verify_run import VerifyRun, targets_of
 from sensordrop.core.selection import Selection
 from sensordrop.engine.card_receipts import Card, CardReceiptMaker
@@ -111,7 +111,7 @@ class ReceiptRun:
         ]
 
     def _tools(self, place: Place, ledger: ReceiptLedger) -> ReceiptTools:
-        state = place.config.state_directory
+        state = receipt_directory(place)
         shelf = ReceiptShelf(state, receipt_key(state), page)
         return ReceiptTools(
             ledger=ledger,

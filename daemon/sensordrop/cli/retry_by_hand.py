@@ -11,7 +11,7 @@ import click
 
 from sensordrop.cli.asking import find_file, no_delivery
 from sensordrop.cli.hand import Chosen, Working, exit_of, hand_place, try_again
-from sensordrop.cli.place import Place, own_home
+from sensordrop.cli.place import Place, hand_station
 from sensordrop.config import DeliveryConfig
 from sensordrop.config.models import read_setting
 from sensordrop.core.batch import Rounds
@@ -49,7 +49,7 @@ def work_of(ledger: PostgresLedger, place: Place, wanted: Wanted) -> list[Work]:
 
     Raises UsageError where it can't be known how.
     """
-    ours = place.station or _own_station()
+    ours = place.station or hand_station()
     places = [p for p in ledger.delivery_places(ours) if p.station in (None, ours)]
     if wanted.delivery is not None:
         chosen = [p for p in places if p.name == wanted.delivery]
@@ -100,13 +100,6 @@ def do(works: Sequence[Work], working: Working, rounds: Rounds | None, about: st
             return code
         worst = max(worst, code)
     return worst
-
-
-def _own_station() -> str | None:
-    try:
-        return (own_home() / "station").read_text(encoding="utf-8").strip() or None
-    except OSError:  # no run by hand ever was
-        return None
 
 
 def _paths(

@@ -15,7 +15,7 @@ from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3
 from sensordrop.adapters.processes import EmbeddedServerError
-from sensordrop.cli.place import Place, find_place, ledger_at, place_of
+from sensordrop.cli.place import Place, find_place, hand_station, ledger_at, place_of
 from sensordrop.composition import ConfiguredThrottle, binding_of, make_delivery
 from sensordrop.config import ConfigurationError, DeliveryConfig
 from sensordrop.config.problem import did_you_mean
@@ -102,7 +102,8 @@ class VerifyRun:
     ) -> Delivery | None:
         """Build the delivery as it is configured; None if it is not, or goes elsewhere there."""
         config = configured.get(target.name)
-        if config is None or target.station not in (None, place.station):
+        # Without a daemon's state directory the files are those of this user's runs by hand.
+        if config is None or target.station not in (None, place.station or hand_station()):
             return None
         binding = binding_of(config, self._store)
         wanted = (binding.endpoint_url or "", binding.bucket_name, binding.s3_prefix)
