@@ -646,6 +646,7 @@ def test_many_enrollers_and_committers_keep_the_counters_right(ledger, database)
     place = register(ledger)
     delivery = place.delivery_ids["north"]
     problems: list[BaseException] = []
+    enrolled = threading.Event()
 
     def enroll(part: int) -> None:
         for step in range(10):
@@ -660,8 +661,8 @@ def test_many_enrollers_and_committers_keep_the_counters_right(ledger, database)
         ledger.close_own()
 
     def commit() -> None:
-        done = 0
-        while done < 5:
+        while True:
+            nobody_enrolls = enrolled.is_set()
             try:
                 claims = ledger.claim(place.daemon_id, delivery, 37)
                 commits = [
@@ -669,9 +670,12 @@ def test_many_enrollers_and_committers_keep_the_counters_right(ledger, database)
                 ]
                 if commits:
                     ledger.commit(place.daemon_id, commits, NOW)
-                done += 0 if claims else 1
             except LedgerUnavailableError:
-                pass
+                continue
+            if not claims:
+                if nobody_enrolls:
+                    break
+                enrolled.wait(0.01)
         ledger.close_own()
 
     def guarded(work, *arguments) -> None:
@@ -680,12 +684,18 @@ def test_many_enrollers_and_committers_keep_the_counters_right(ledger, database)
         except BaseException as error:  # noqa: BLE001 — reported below by the main thread
             problems.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(enroll, part)) for part in (1, 2, 3)]
-    threads += [threading.Thread(target=guarded, args=(commit,)) for _ in range(2)]
-    for thread in threads:
+    enrollers = [threading.Thread(target=guarded, args=(enroll, part)) for part in (1, 2, 3)]
+    committers = [threading.Thread(target=guarded, args=(commit,)) for _ in range(2)]
+    for thread in (*enrollers, *committers):
         thread.start()
-    for thread in threads:
+    for thread in enrollers:
+        thread.join()
+    enrolled.set()
+    for thread in committers:
         thread.join()
     assert problems == []
     assert counts_kept(database) == counts_from_rows(database)
     assert ask(database, "SELECT count(*) FROM file_uploads") == [(600,)]
+    assert ask(database, "SELECT count(*) > 0 FROM file_uploads WHERE state = 'uploaded'") == [
+        (True,)
+    ]
