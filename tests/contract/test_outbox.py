@@ -22,7 +22,7 @@ from sensordrop.core.letters import Answer, LetterKind, LetterPlan, LetterState
 from sensordrop.core.lifecycle import Quarantine, RecordUploaded
 from sensordrop.core.principal import Principal, Role
 from sensordrop.engine.sender import Route, Sender
-from sensordrop.ports.records import Commit, EndpointBinding
+from sensordrop.ports.records import Commit, EndpointBinding, SessionReceipt
 from sensordrop.ports.telling import AskedAgain
 
 REFUSED = Failure(scope=FailureScope.FILE, error_class="rejected", message="no", hint="ask")
@@ -39,13 +39,18 @@ def telling(**changes):
     return binding(**{"endpoints": [endpoint()], **changes})
 
 
-def work(ledger, place, delivery_id: int, *paths: bytes, fail: bool = False) -> int:
+def work(
+    ledger, place, delivery_id: int, *paths: bytes, fail: bool = False, receipt_digest: str = ""
+) -> int:
     """Have files stored (or quarantined) in a session that ends; give its number."""
     sweep(ledger, delivery_id, *(row(path) for path in paths))
     action = Quarantine(failure=REFUSED) if fail else RecordUploaded(receipt=receipt())
     claims = ledger.claim(place.daemon_id, delivery_id, 100)
     ledger.commit(place.daemon_id, [Commit(claim=c, action=action) for c in claims], NOW)
-    return ledger.finish_session(delivery_id).session_id
+    made = None
+    if receipt_digest:
+        made = SessionReceipt(mark=ledger.begin_verifying(delivery_id), digest=receipt_digest)
+    return ledger.finish_session(delivery_id, receipt=made).session_id
 
 
 def lease(ledger, place, digest="there", kind=LetterKind.REGISTRATION, *, busy=(), seconds=60.0):
@@ -75,6 +80,13 @@ def test_the_end_of_a_session_writes_what_is_to_be_told_and_nothing_else_does(le
     ]
     assert (told["station"], told["delivery"], told["receipt_digest"]) == ("hut", "north", None)
     assert ask(database, "SELECT count(*) FROM outbox") == [(1,)], "south has nobody to tell"
+
+
+def test_a_session_that_has_a_receipt_is_told_with_its_digest(ledger):
+    place = register(ledger, telling())
+    north = place.delivery_ids["north"]
+    work(ledger, place, north, b"S/a", receipt_digest="d" * 64)
+    assert json.loads(lease(ledger, place).body)["receipt_digest"] == "d" * 64
 
 
 def test_a_session_without_a_file_is_told_to_nobody(ledger, database):
