@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -38,3 +39,17 @@ def test_every_explained_change_is_of_code_that_is_still_there(mutate):
         module, _, change = line.partition(": - ")
         code = {text.strip() for text in (CORE / f"{module}.py").read_text().splitlines()}
         assert any(change.startswith((f"{text} + ", f"{text} - ")) for text in code), line
+
+
+def test_the_guarantees_tell_what_the_last_run_said_of_every_module(mutate):
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    told = re.findall(
+        r"^core/(\w+)\.py: (\d+) changes, (\d+) noticed, (\d+) explained, 0 not noticed$",
+        page,
+        re.MULTILINE,
+    )
+    assert [module for module, *_ in told] == [*mutate.TESTS]
+    for module, changes, noticed, explained in told:
+        assert int(changes) == int(noticed) + int(explained), module
+        mine = [line for line in mutate.excused() if line.startswith(f"{module}: ")]
+        assert len(mine) == int(explained), module
