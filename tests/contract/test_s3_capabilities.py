@@ -218,6 +218,29 @@ def test_what_real_servers_do_is_seen(server: S3Server) -> None:
     assert server.uploads_in_progress() == []
 
 
+@pytest.mark.parametrize("odd", range(8))
+def test_one_refusal_of_a_store_that_is_not_well_is_no_proof_that_it_checks_anything(
+    odd: int,
+) -> None:
+    """Nobody looks at the bytes where the store is known to: it must not be known by accident."""
+    shop = Shop(honours_condition=True, checks_hash=False, checks_md5=False)
+    puts_of_probe: list[Asked] = []
+
+    def sometimes(asked: Asked) -> Reply:
+        if asked.method == "PUT" and "uploadId" not in asked.path:
+            puts_of_probe.append(asked)
+            if len(puts_of_probe) == odd + 1:
+                return error(403, "SignatureDoesNotMatch")
+        return shop(asked)
+
+    with ScriptedServer(sometimes) as scripted:
+        destination = S3Destination(scripted.settings())
+        destination.preflight("C1")
+        seen = seen_by(destination)
+        assert not seen.checks_payload_hash
+        assert not seen.checks_content_md5
+
+
 @pytest.mark.parametrize("honours_condition", [True, False])
 @pytest.mark.parametrize("checks_hash", [True, False])
 @pytest.mark.parametrize("checks_md5", [True, False])

@@ -106,8 +106,8 @@ class _Prober:
             seen = Capabilities(
                 conditional_put=_refused_condition(self._put({"if-none-match": "*"})),
                 conditional_complete=self._conditional_complete(),
-                checks_payload_hash=_refused_digest(self._put({}, body=_OTHER)),
-                checks_content_md5=_refused_digest(self._put({"content-md5": _md5(_OTHER)})),
+                checks_payload_hash=self._refuses(lambda: self._put({}, body=_OTHER)),
+                checks_content_md5=self._refuses(lambda: self._put({"content-md5": _md5(_OTHER)})),
             )
         except FailureError as error:
             return Capabilities(problem=error.failure.message)
@@ -116,6 +116,19 @@ class _Prober:
 
     def close(self) -> None:
         self._lane.close()
+
+    def _refuses(self, contradict: Callable[[], HttpAnswer]) -> bool | None:
+        """Tell whether bytes that contradict their digest are refused, and right ones are not.
+
+        Nobody else looks at the bytes where that is so. A single refusal may be any request's
+        trouble in a store or proxy that is not well, so it must come twice, around a put that is
+        right and accepted; else nothing is known.
+        """
+        refused = _refused_digest(contradict())
+        if not refused:
+            return refused
+        proven = self._put({}).status == 200 and _refused_digest(contradict())
+        return True if proven else None
 
     def _put(self, headers: Mapping[str, str], *, body: bytes = _BODY) -> HttpAnswer:
         """Put some bytes under the digest of `_BODY`, rightly signed."""
