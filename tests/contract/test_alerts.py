@@ -384,6 +384,17 @@ CASES = [
         at="55m",
     ),
     Case(
+        alert="SensordropFilesNotTakenAway",
+        given=[of_card("taking_away_failures_total", "0x5 3x60")],
+        at="30m",
+        reads="Stored files of card that were to be taken away stayed in its folder.",
+    ),
+    Case(
+        alert="SensordropFilesNotTakenAway",
+        given=[of_card("taking_away_failures_total", "3x1600")],
+        at="26h",
+    ),
+    Case(
         alert="SensordropAuditStale",
         given=[
             series("sensordrop_audit_due_files", "230x100"),
