@@ -37,6 +37,7 @@ TESTS: Mapping[str, Sequence[str]] = {
     "receipt": ("test_receipt_sums.py", "test_receipt.py"),
     "session": ("test_session.py",),
     "settle": ("test_settle.py",),
+    "taking": ("test_taking_rules.py",),
     "verification": ("test_verification_rules.py",),
 }
 """The modules of core/ that are changed, and the unit tests that are asked about each."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sensordrop.adapters.taking import FolderTaking
-from sensordrop.composition import make_delivery
-from sensordrop.config.models import DeliveryConfig
 from sensordrop.core.taking import (
+    ARRIVING,
+    ASIDE,
+    FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
     TakingOutcome,
     Traces,
@@ -16,6 +16,7 @@ from sensordrop.core.taking import (
     conflict_name,
     is_whole_below,
     must_be_read,
+    name_of_ours,
     wait_seconds,
     what_became,
     wish_of,
@@ -69,37 +70,34 @@ def test_bytes_are_read_wherever_a_look_proves_nothing(result, proven, read):
 
 @pytest.mark.parametrize(
     ("folder", "level", "whole"),
-    [("", 0, True), ("", 1, False), ("S", 1, True), ("S", 2, False), ("S/T", 2, True)],
+    [
+        ("", 0, True),
+        ("", 1, False),
+        ("S", 1, True),
+        ("S", 2, False),
+        ("S/T", 2, True),
+        ("S", 0, False),
+        ("S/T", 1, False),
+        ("/".join("abcdefghijklmnopqrstuvwxyz" * 10), 260, True),
+    ],
 )
 def test_a_folder_of_files_goes_down_to_the_sensors(folder, level, whole):
     assert is_whole_below(folder, level) is whole
 
 
+@pytest.mark.parametrize("begin", [ASIDE, ARRIVING])
+def test_a_name_of_ours_tells_the_record_and_the_content(begin):
+    assert name_of_ours(begin, 12, bytes(range(32))) == begin + b"12-0001020304050607"
+
+
 def test_waits_double_up_to_a_day():
+    assert (FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS) == (3_600, 86_400)
     waits = [wait_seconds(n) for n in range(1, 8)]
     assert waits[:3] == [3600, 7200, 14400]
+    assert wait_seconds(0) == FIRST_WAIT_SECONDS
     assert waits[-1] == wait_seconds(10**9) == LONGEST_WAIT_SECONDS
 
 
 def test_a_name_that_is_taken_in_the_target_gets_the_name_of_a_conflict():
     assert conflict_name(b"a.b.wav", bytes(32)) == b"a.b~0000000000000000.wav"
     assert conflict_name(b"\xff.wav", bytes(32)) == b"\xff~0000000000000000.wav"
-
-
-@pytest.mark.parametrize(
-    ("wish", "by_hand", "can_take"),
-    [("keep", False, False), ("delete", False, True), ("delete", True, False)],
-)
-def test_only_a_daemon_whose_delivery_asks_for_it_has_anything_that_could_remove_a_file(
-    tmp_path, wish, by_hand, can_take
-):
-    config = DeliveryConfig(
-        name="n", local_directory=str(tmp_path), bucket_name="bucket", after_verified=wish
-    )
-    made = make_delivery(config, 1, by_hand=by_hand)
-    assert (made.settings.taking is not None) is can_take
-
-
-def test_nothing_that_removes_files_can_be_made_for_who_keeps_them(tmp_path):
-    with pytest.raises(AssertionError):
-        FolderTaking(str(tmp_path), wish_of("keep"))
