@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
-from sensordrop.composition import collect_seldom, make_delivery
+from sensordrop.composition.daemon import collect_seldom
+from sensordrop.composition.deliveries import make_delivery
 from sensordrop.config import DeliveryConfig
 from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Claim, Fingerprint

@@ -29,7 +29,7 @@ from sensordrop.adapters.receipt_key import receipt_key
 from sensordrop.adapters.receipt_page import page
 from sensordrop.adapters.receipt_shelf import ReceiptShelf
 from sensordrop.adapters.source import FolderSource
-from sensordrop.composition import binding_of, make_delivery
+from sensordrop.composition.deliveries import binding_of, make_delivery
 from sensordrop.config import DeliveryConfig
 from sensordrop.core.lifecycle import Stored
 from sensordrop.core.model import Receipt

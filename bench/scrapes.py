@@ -21,7 +21,7 @@ from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.s3.requests import RequestTally
 from sensordrop.adapters.status_pages import StatusPages, pages
-from sensordrop.composition import binding_of, make_delivery
+from sensordrop.composition.deliveries import binding_of, make_delivery
 from sensordrop.config import DeliveryConfig
 from sensordrop.core.failure import FailureScope
 from sensordrop.core.tally import StationTally

@@ -17,7 +17,9 @@ from sensordrop.adapters.clock import SystemClock
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.state import StateDirectory
-from sensordrop.composition import Daemon, binding_of, make_delivery, open_ledger
+from sensordrop.composition.daemon import Daemon
+from sensordrop.composition.deliveries import binding_of, make_delivery
+from sensordrop.composition.ledgers import open_ledger
 from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig
 from sensordrop.core.batch import (
     Ended,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sensordrop.adapters.local_s3 import LocalS3
     from sensordrop.adapters.state import StateDirectory
     from sensordrop.adapters.trail import WorkTrail
-    from sensordrop.composition import Daemon
+    from sensordrop.composition.daemon import Daemon
     from sensordrop.reloading import Load
 
 LEDGER_RETRY_SECONDS = 1.0
@@ -130,7 +130,8 @@ def serve(
     from sensordrop.adapters.processes import EmbeddedServerError, EmbeddedServerInterruptedError
     from sensordrop.adapters.state import StateDirectory, StateDirectoryError
     from sensordrop.adapters.trail import WorkTrail
-    from sensordrop.composition import Daemon, open_ledger
+    from sensordrop.composition.daemon import Daemon
+    from sensordrop.composition.ledgers import open_ledger
     from sensordrop.engine.reloader import Asked
     from sensordrop.engine.supervisor import ServiceGaveUpError
 

@@ -23,7 +23,7 @@ from sensordrop.adapters.s3.body import Piece, PieceBody
 from sensordrop.adapters.s3.bucket import Bucket
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.options import options_for
-from sensordrop.composition import ConfiguredThrottle
+from sensordrop.composition.deliveries import ConfiguredThrottle
 from sensordrop.config import DaemonConfig, DeliveryConfig
 from sensordrop.core.failure import FailureError, FailureScope, InterruptedAttemptError
 from sensordrop.core.lifecycle import Stored

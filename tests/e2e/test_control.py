@@ -28,7 +28,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 BECOME = """
 import os, sys
 import psycopg2, rich.console, rich.table, rich.text
-import sensordrop.cli.pause, sensordrop.cli.status, sensordrop.composition
+import sensordrop.cli.pause, sensordrop.cli.status, sensordrop.composition.daemon
 from sensordrop.cli.app import main
 user, groups = int(sys.argv[1]), [int(each) for each in sys.argv[2].split(",") if each]
 os.setgroups(groups)

@@ -327,7 +327,7 @@ def as_nobody() -> tuple[str, ...]:
         (*switch, *reading, "--", sys.executable),
     )
     for way in ways:
-        trial = [*way, "-c", "import sensordrop.composition"]
+        trial = [*way, "-c", "import sensordrop.composition.daemon"]
         if subprocess.run(trial, check=False, cwd="/", capture_output=True).returncode == 0:
             return way
     pytest.fail("nobody can't run our programs here")

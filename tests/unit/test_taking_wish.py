@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sensordrop.adapters.taking import FolderTaking
-from sensordrop.composition import make_delivery
+from sensordrop.composition.deliveries import make_delivery
 from sensordrop.config.models import DeliveryConfig
 from sensordrop.core.taking import wish_of
 

@@ -252,7 +252,7 @@ def _compared(explained: Explained) -> tuple[Reload | None, str]:
         return None, "no daemon of this user runs on it: it holds from the next start on"
     from sensordrop.adapters.logs import configure
     from sensordrop.adapters.processes import EmbeddedServerError
-    from sensordrop.composition import open_ledger
+    from sensordrop.composition.ledgers import open_ledger
 
     configure("console", "error")
     try:

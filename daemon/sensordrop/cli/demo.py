@@ -258,7 +258,7 @@ class Demo:
         from sensordrop.cli.demo_folder import DemoError
         from sensordrop.cli.demo_oracle import list_folder
         from sensordrop.cli.demo_progress import Journey
-        from sensordrop.composition import open_ledger
+        from sensordrop.composition.ledgers import open_ledger
         from sensordrop.config import DaemonConfig
         from sensordrop.control.told import status_told
 

@@ -28,7 +28,8 @@ from sensordrop.adapters.service_user import as_service
 from sensordrop.adapters.unit import sandbox_of_unit
 from sensordrop.cli.doctor import Section
 from sensordrop.cli.place import DATABASE_VARIABLE, Place, is_the_services, place_of
-from sensordrop.composition import POLLING_SECONDS, open_ledger, s3_settings
+from sensordrop.composition.deliveries import POLLING_SECONDS, s3_settings
+from sensordrop.composition.ledgers import open_ledger
 from sensordrop.config import (
     Configuration,
     ConfigurationError,

@@ -111,7 +111,7 @@ def _tell(working: Working, chosen: Chosen, result: HandResult) -> dict[int, dic
     give what became of each. Ends at the first that was not heard.
     """
     from sensordrop.cli.trigger import see_told, unheard_sessions
-    from sensordrop.composition import open_ledger
+    from sensordrop.composition.ledgers import open_ledger
     from sensordrop.control.told import letter_told
 
     endpoint = chosen.config.endpoint

@@ -318,7 +318,7 @@ def ledger_at(place: Place, *, make: bool = False) -> Iterator[PostgresLedger]:
         sys.exit(Exit.NO_LEDGER)
     from sensordrop.adapters.logs import configure
     from sensordrop.adapters.processes import EmbeddedServerError
-    from sensordrop.composition import open_ledger
+    from sensordrop.composition.ledgers import open_ledger
 
     configure("console", "warning")
     try:

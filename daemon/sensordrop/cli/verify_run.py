@@ -16,7 +16,7 @@ from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3
 from sensordrop.adapters.processes import EmbeddedServerError
 from sensordrop.cli.place import Place, find_place, hand_station, ledger_at, place_of
-from sensordrop.composition import ConfiguredThrottle, binding_of, make_delivery
+from sensordrop.composition.deliveries import ConfiguredThrottle, binding_of, make_delivery
 from sensordrop.config import ConfigurationError, DeliveryConfig
 from sensordrop.config.problem import did_you_mean
 from sensordrop.core.verification import DeliveryReport

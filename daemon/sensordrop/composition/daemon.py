@@ -1,18 +1,11 @@
-"""Joins the rooms: builds adapters from the configuration and hands them to the engine."""
+"""Joins the rooms: builds sensordropd's services and runs them on one ledger."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import os
-import shutil
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from math import inf
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -21,44 +14,34 @@ from sensordrop.adapters import logs as log
 from sensordrop.adapters.clock import SystemClock, local_zone
 from sensordrop.adapters.descriptors import make_room
 from sensordrop.adapters.exposition import CONTENT_TYPE, Exposition
-from sensordrop.adapters.finder import FindFinder, WalkFinder, find_is_gnu
-from sensordrop.adapters.ledger.embedded import EmbeddedPostgres
 from sensordrop.adapters.ledger.ledger import PostgresLedger
 from sensordrop.adapters.local_s3 import LocalS3, LocalS3Keeper
-from sensordrop.adapters.mounts import needs_polling
 from sensordrop.adapters.no_watcher import NoWatcher
-from sensordrop.adapters.notifier import HttpNotifier
 from sensordrop.adapters.notify_socket import NotifySocket
-from sensordrop.adapters.processes import EmbeddedServerError
-from sensordrop.adapters.s3 import CapabilityBook, S3Destination, S3Settings
+from sensordrop.adapters.s3 import CapabilityBook
 from sensordrop.adapters.s3.curl import CurlLane, LaneSettings
 from sensordrop.adapters.s3.requests import RequestTally
-from sensordrop.adapters.service_user import stand_in_for_root
 from sensordrop.adapters.source import FolderSource
 from sensordrop.adapters.status_pages import StatusPages, pages
-from sensordrop.config import Configuration, DaemonConfig, DeliveryConfig, Endpoint
+from sensordrop.composition.deliveries import binding_of, make_delivery
+from sensordrop.composition.in_force import digest_of, disk_space, limits_of, ways_to_tell
+from sensordrop.config import Configuration, DeliveryConfig
 from sensordrop.config.bandwidth import limit_of
 from sensordrop.config.kinds import share_of
 from sensordrop.control.address import ledger_name, socket_path
 from sensordrop.control.server import ControlServer, SocketSettings
 from sensordrop.control.service import Operations
-from sensordrop.core.bandwidth import Limit
 from sensordrop.core.controls import Control
-from sensordrop.core.failure import FailureScope, LedgerUnavailableError
-from sensordrop.core.letters import LetterKind
-from sensordrop.core.lifecycle import RetryPolicy
+from sensordrop.core.failure import LedgerUnavailableError
 from sensordrop.core.model import Doubt, DoubtKind
-from sensordrop.core.selection import Selection
-from sensordrop.core.taking import WishKind, wish_of
 from sensordrop.core.tally import StationTally
-from sensordrop.core.timetable import Rate
-from sensordrop.core.vitals import ConfigurationInForce, DiskSpace
+from sensordrop.core.vitals import ConfigurationInForce
 from sensordrop.engine.auditor import Auditor
 from sensordrop.engine.controls import ControlDesk
-from sensordrop.engine.delivery import Bell, Delivery, DeliverySettings
+from sensordrop.engine.delivery import Bell, Delivery
 from sensordrop.engine.hints import HintQueue
 from sensordrop.engine.janitor import Janitor
-from sensordrop.engine.limits import STATION, Limits
+from sensordrop.engine.limits import Limits
 from sensordrop.engine.lister import Lister
 from sensordrop.engine.observer import Observer
 from sensordrop.engine.parts import LedgerParts
@@ -74,7 +57,7 @@ from sensordrop.engine.reloader import Asked, Reloader
 from sensordrop.engine.rescans import Rescans
 from sensordrop.engine.roster import Roster
 from sensordrop.engine.scout import Scout
-from sensordrop.engine.sender import Route, Sender
+from sensordrop.engine.sender import Sender
 from sensordrop.engine.supervisor import Service, Supervisor
 from sensordrop.engine.taker import Taker
 from sensordrop.engine.teller import Teller
@@ -83,253 +66,25 @@ from sensordrop.engine.tidier import Tidier
 from sensordrop.engine.transfers import TransferPool
 from sensordrop.engine.uploader import Uploader
 from sensordrop.engine.workers import Pool
-from sensordrop.ports.finding import Finder
 from sensordrop.ports.life import Clock, ReloadOutcome, StopFlag, Trail
 from sensordrop.ports.records import (
-    DeliveryBinding,
-    EndpointBinding,
-    EnrollRules,
     Registration,
     SessionReceipt,
 )
-from sensordrop.ports.taking import Taking
-from sensordrop.ports.transfer import Throttle, Turn
 from sensordrop.ports.watching import Watcher
 from sensordrop.reloading import Load, Parts, Reloading
 from sensordrop.version import VERSION
 
-POLLING_SECONDS = 30.0
-"""Where a folder can't be watched it is swept this often, or less often if sweeps take long."""
-TIDIER_SILENCE_SECONDS = 1_500.0
-"""The tidier rests ten minutes between two looks, and a look may take as long as others' silence."""
-COLLECT_AFTER = 20_000
-"""New objects after which Python looks for garbage that refers to itself. Its default of 700 is
-reached with every few files, and hardly anything of ours does: nearly all goes without it."""
-LOCAL_ENDPOINT = "embedded"
-"""How the ledger names the embedded S3 server, whose port may change."""
-
 _log = structlog.get_logger()
 
 
-@contextmanager
-def open_ledger(
-    config: DaemonConfig,
-    *,
-    directory: Path,
-    stop: StopFlag | None = None,
-    origin: str = "daemon",
-    started_by: str = "sensordropd",
-    as_service: bool = False,
-) -> Iterator[PostgresLedger]:
-    """Give the configured ledger; an embedded one is started, and ends with its last user.
-
-    `directory` is where an embedded PostgreSQL lives. Raises EmbeddedServerError where it can't
-    be started. A database elsewhere is not connected to before its first use. With `as_service`,
-    root, turned away by a PostgreSQL that knows its users by name, comes as the service's user.
-    """
-    if config.database != "embedded":
-        ledger = PostgresLedger(
-            lambda: config.database,
-            stand_in=stand_in_for_root if as_service else None,
-            origin=origin,
-            started_by=started_by,
-        )
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-        return
-    with EmbeddedPostgres(
-        directory, log=lambda text: _log.info("embedded_postgres", message=text), stop=stop
-    ) as server:
-        ledger = PostgresLedger(
-            lambda: server.dsn,
-            revive=lambda: _ensure(server),
-            origin=origin,
-            started_by=started_by,
-        )
-        try:
-            yield ledger
-        finally:
-            ledger.close()
+TIDIER_SILENCE_SECONDS = 1_500.0
+"""The tidier rests ten minutes between two looks, and a look may take as long as others' silence."""
 
 
-def _ensure(server: EmbeddedPostgres) -> None:
-    try:
-        server.ensure_running()
-    except EmbeddedServerError as error:
-        raise LedgerUnavailableError(str(error)) from error
-
-
-def binding_of(config: DeliveryConfig, local: LocalS3 | None) -> DeliveryBinding:
-    """Say what the ledger keeps of a delivery's configuration."""
-    return DeliveryBinding(
-        name=config.name,
-        client=config.client,
-        project=config.project,
-        cycle=config.cycle,
-        local_directory=str(config.local_directory),
-        bucket_name=config.bucket_name,
-        s3_prefix=config.s3_prefix,
-        endpoint_url=LOCAL_ENDPOINT if local else config.endpoint_url,
-        aws_region=config.aws_region,
-        sensor_level=config.sensor_level,
-        shared=config.shared,
-        enabled=config.enabled,
-        selection={
-            "include": list(config.include),
-            "exclude": list(config.exclude),
-            "extensions": None if config.extensions is None else list(config.extensions),
-        },
-        configuration=config.public_dict(),
-        endpoints=[
-            EndpointBinding(kind=kind, endpoint=endpoint.shown, digest=endpoint.digest)
-            for kind, endpoint in endpoints_of(config).items()
-        ],
-    )
-
-
-def endpoints_of(config: DeliveryConfig) -> dict[LetterKind, Endpoint]:
-    """Say whom a delivery tells what."""
-    found: dict[LetterKind, Endpoint] = {}
-    if config.endpoint is not None:
-        found[LetterKind.REGISTRATION] = config.endpoint
-    if config.notify is not None:
-        found |= dict.fromkeys(config.notify.events, config.notify)
-    return found
-
-
-def s3_settings(
-    config: DeliveryConfig, local: LocalS3 | None, requests: RequestTally | None = None
-) -> S3Settings:
-    """Translate a delivery's keys into what the S3 adapter takes."""
-    settings = S3Settings(
-        bucket_name=config.bucket_name,
-        aws_region=config.aws_region,
-        aws_profile=config.aws_profile,
-        endpoint_url=config.endpoint_url,
-        acl=config.acl,
-        storage_class=config.storage_class,
-        sse=config.sse,
-        kms_key_id=config.kms_key_id,
-        tags=dict(config.tags),
-        addressing_style=config.addressing_style,  # type: ignore[arg-type]
-        ca_bundle=None if config.ca_bundle is None else str(config.ca_bundle),
-        proxy=config.proxy,
-        request_checksum_calculation=(
-            None
-            if config.request_checksum_calculation == "auto"
-            else config.request_checksum_calculation  # type: ignore[arg-type]
-        ),
-        multipart_threshold_bytes=config.multipart_threshold_bytes,
-        max_connections=config.max_workers,
-        read_timeout_seconds=config.stall_seconds,
-        engine=config.engine,  # type: ignore[arg-type]
-        store_check=config.store_check,  # type: ignore[arg-type]
-        requests=requests,
-    )
-    if local is None:
-        return settings
-    return replace(
-        settings,
-        endpoint_url=local.endpoint_url,
-        access_key_id=local.access_key,
-        secret_access_key=local.secret_key,
-        aws_profile=None,
-        addressing_style="path",
-    )
-
-
-def make_delivery(
-    config: DeliveryConfig,
-    delivery_id: int,
-    local: LocalS3 | None = None,
-    book: CapabilityBook | None = None,
-    throttle: Throttle | None = None,
-    *,
-    requests: RequestTally | None = None,
-    by_hand: bool = False,
-) -> Delivery:
-    """Build a delivery with its folder, its finder and its destination.
-
-    `book`: what is seen of the stores, shared with other deliveries; `requests`: where requests
-    to them are counted; `by_hand`: for a run that sweeps once, and ends.
-    """
-    selection = Selection(
-        include=config.include, exclude=config.exclude, extensions=config.extensions
-    )
-    settings = s3_settings(config, local, requests)
-    source = FolderSource(str(config.local_directory))
-    taking = None if by_hand else _taking_rule(config, source)
-    return Delivery(
-        mended=taking is None,
-        settings=DeliverySettings(
-            name=config.name,
-            delivery_id=delivery_id,
-            root=str(config.local_directory),
-            s3_prefix=config.s3_prefix,
-            rules=EnrollRules(
-                selection=selection,
-                sensor_level=config.sensor_level,
-                quiet_seconds=config.quiet_seconds,
-            ),
-            policy=RetryPolicy(
-                times_to_retry=config.times_to_retry,
-                retry_delay_seconds=config.retry_delay_seconds,
-                retry_cap_seconds=config.retry_cap_seconds,
-                quiet_seconds=config.quiet_seconds,
-                pause_after_failures=config.pause_after_failures,
-            ),
-            priority=config.priority,
-            max_workers=config.max_workers,
-            sweep_interval_seconds=inf if by_hand else config.sweep_interval_seconds,
-            polling_interval_seconds=None if by_hand or config.watch == "off" else POLLING_SECONDS,
-            can_watch=(lambda: False) if by_hand else _watch_rule(config),
-            writer_check=config.writer_check,
-            vanish_share=config.vanish_share,
-            enabled=config.enabled,
-            breaker_keys={
-                FailureScope.PROJECT: f"{config.client}/{config.project}/{config.bucket_name}",
-                FailureScope.DESTINATION: settings.endpoint_url or f"s3 {config.aws_region or ''}",
-                FailureScope.STATION: "this station",
-            },
-            source=source,
-            destination=S3Destination(settings, book, throttle),
-            make_finder=_finder_rule(config),
-            listing_age_seconds=config.listing_age_seconds,
-            client=config.client,
-            project=config.project,
-            cycle=config.cycle,
-            session_deadline_seconds=config.session_deadline_seconds,
-            session_receipt=config.session_receipt,
-            taking=taking,
-            session_quiet_seconds=0.0 if by_hand else None,
-        ),
-    )
-
-
-def _taking_rule(config: DeliveryConfig, source: FolderSource) -> Taking | None:
-    """Give what takes stored files away, where the delivery asks for it. Elsewhere what could do it
-    is not even loaded.
-    """
-    wish = wish_of(config.after_verified)
-    if wish.kind is WishKind.KEEP:
-        return None
-    from sensordrop.adapters.taking import FolderTaking  # noqa: PLC0415 — as said
-
-    return FolderTaking(str(config.local_directory), wish, source)
-
-
-def _watch_rule(config: DeliveryConfig) -> Callable[[], bool]:
-    def can_watch() -> bool:
-        if config.watch != "auto":
-            return config.watch == "inotify"
-        try:
-            return not needs_polling(str(config.local_directory))
-        except OSError:  # the folder went away just now; the next sweep asks again
-            return False
-
-    return can_watch
+COLLECT_AFTER = 20_000
+"""New objects after which Python looks for garbage that refers to itself. Its default of 700 is
+reached with every few files, and hardly anything of ours does: nearly all goes without it."""
 
 
 def _inotify(hints: HintQueue) -> Watcher:
@@ -339,46 +94,8 @@ def _inotify(hints: HintQueue) -> Watcher:
     return InotifyWatcher(hints)
 
 
-def _finder_rule(config: DeliveryConfig) -> Callable[[], Finder]:
-    if config.use_find and find_is_gnu():
-        return FindFinder
-    return WalkFinder
-
-
 Companion = Callable[[Sequence[Delivery], Clock], Service]
 """Makes the service that looks after a run by hand."""
-
-
-class ConfiguredThrottle:
-    """A delivery's limits in a program of its own, as `ports.Throttle`: those of the configuration
-    at this time of day. Nobody has to look at the clock beside it.
-    """
-
-    def __init__(self, config: DeliveryConfig, daemon: DaemonConfig, clock: Clock) -> None:
-        zone = local_zone()
-        self._clock = clock
-        self._name = config.name
-        self._station = limit_of(daemon.bandwidth, zone)
-        self._own = limit_of(config.bandwidth, zone)
-        self._throttles = Throttles(clock)
-        self._throttle = self._throttles.of(config.name)
-        self._lock = threading.Lock()
-        self._rates: tuple[Rate, Rate] = (None, None)
-
-    @property
-    def limited(self) -> bool:
-        """See `ports.Throttle.limited`."""
-        now = self._clock.now()
-        with self._lock:
-            rates = self._station.rate(now), self._own.rate(now)
-            if rates != self._rates:
-                self._rates = rates
-                self._throttles.set_rates(rates[0], {self._name: rates[1]})
-        return self._throttle.limited
-
-    def turn(self) -> Turn:
-        """See `ports.Throttle.turn`."""
-        return self._throttle.turn()
 
 
 def collect_seldom() -> None:
@@ -428,7 +145,7 @@ class Daemon:
         self._tally = StationTally()
         self._requests = RequestTally()
         self._configuration_in_force = ConfigurationInForce(
-            digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
+            digest=digest_of(configuration), loaded_at=self._clock.now().timestamp()
         )
         self._registration: Registration | None = None
         self._sessions_at_start: Collection[int] = ()
@@ -727,7 +444,7 @@ class Daemon:
     def _sender(self) -> Sender | None:
         """Give the service that tells others about sessions, if anybody is to be told."""
         assert self._registration is not None
-        routes, notifier = _ways_to_tell(self._configuration, self._registration.delivery_ids)
+        routes, notifier = ways_to_tell(self._configuration, self._registration.delivery_ids)
         if not routes and not self._can_reload:
             return None
         return Sender(
@@ -769,7 +486,7 @@ class Daemon:
             hints=hints,
             limits=limits,
             restarts=lambda: {} if self._supervisor is None else self._supervisor.restarts(),
-            disk=lambda: _disk_space(state),
+            disk=lambda: disk_space(state),
             version=VERSION,
             configuration=self._configuration_in_force,
             audit_share_per_day=share_of(self._configuration.daemon.audit_share_per_day),
@@ -800,16 +517,16 @@ class Daemon:
             controls: Sequence[Control],
         ) -> None:
             limits.configure(
-                _limits_of(configuration, deliveries),
+                limits_of(configuration, deliveries),
                 {delivery.delivery_id: delivery.name for delivery in deliveries},
                 controls,
             )
             if sender is not None:
                 ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
-                sender.take_up(*_ways_to_tell(configuration, ids), ids.values())
+                sender.take_up(*ways_to_tell(configuration, ids), ids.values())
             log.configure(configuration.daemon.log_format, configuration.daemon.log_level)
             self._configuration_in_force = ConfigurationInForce(
-                digest=_digest(configuration), loaded_at=self._clock.now().timestamp()
+                digest=digest_of(configuration), loaded_at=self._clock.now().timestamp()
             )
 
         def maker(configuration: Configuration) -> Callable[[DeliveryConfig, int], Delivery]:
@@ -855,7 +572,7 @@ class Daemon:
         return Limits(
             throttles=self._throttles,
             clock=self._clock,
-            configured=_limits_of(self._configuration, deliveries),
+            configured=limits_of(self._configuration, deliveries),
             names={delivery.delivery_id: delivery.name for delivery in deliveries},
             read=lambda text: limit_of(text, zone),
         )
@@ -863,53 +580,3 @@ class Daemon:
     def _daemon_id(self) -> int:
         assert self._registration is not None
         return self._registration.daemon_id
-
-
-def _ways_to_tell(
-    configuration: Configuration, delivery_ids: Mapping[str, int]
-) -> tuple[list[Route], HttpNotifier]:
-    """Say who is to be told about the sessions of which delivery, and give who tells them."""
-    endpoints = {
-        (delivery_ids[config.name], kind): (config.name, endpoint)
-        for config in configuration.deliveries
-        for kind, endpoint in endpoints_of(config).items()
-    }
-    routes = [
-        Route(
-            delivery_id=delivery_id,
-            delivery=name,
-            kind=kind,
-            digest=endpoint.digest,
-            timeout_seconds=endpoint.timeout_seconds,
-            give_up_seconds=endpoint.give_up_seconds,
-        )
-        for (delivery_id, kind), (name, endpoint) in endpoints.items()
-    ]
-    return routes, HttpNotifier({key: endpoint for key, (_, endpoint) in endpoints.items()})
-
-
-def _limits_of(
-    configuration: Configuration, deliveries: Sequence[Delivery]
-) -> dict[int | None, Limit]:
-    """Give the configured limits of the station and of deliveries by their ids."""
-    zone = local_zone()
-    ids = {delivery.name: delivery.delivery_id for delivery in deliveries}
-    return {
-        STATION: limit_of(configuration.daemon.bandwidth, zone),
-        **{ids[c.name]: limit_of(c.bandwidth, zone) for c in configuration.deliveries},
-    }
-
-
-def _digest(configuration: Configuration) -> str:
-    """Give a short text that is another one whenever a setting in force is."""
-    in_force = [configuration.daemon, *configuration.deliveries]
-    text = json.dumps([each.public_dict() for each in in_force], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _disk_space(folder: Path) -> DiskSpace | None:
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:  # gone just now: the ledger's trouble tells more than this would
-        return None
-    return DiskSpace(free_bytes=usage.free, size_bytes=usage.total)

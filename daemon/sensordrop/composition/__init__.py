@@ -1,0 +1,1 @@
+"""Joins the rooms: builds adapters from the configuration and hands them to the engine."""
