@@ -472,6 +472,19 @@ def test_many_missing_files_are_held_until_they_are_back_or_somebody_confirms(le
     assert counts_kept(database) == counts_from_rows(database)
 
 
+def test_what_an_uploader_has_in_hand_is_missing_too_where_many_left_at_once(ledger, database):
+    place = register(ledger)
+    delivery = place.delivery_ids["north"]
+    sweep(ledger, delivery, *[row(b"S/%03d" % n) for n in range(40)])
+    assert len(ledger.claim(place.daemon_id, delivery, 22)) == 22
+    # 18 would be few. The 22 are not touched: whoever has them finds out.
+    assert gone_after(ledger, delivery, rule=VanishRule(share=0.5)) == GoneResult(held=18)
+    assert set(states(database).values()) == {"pending"}
+    assert ask(
+        database, "SELECT count(*) FROM upload_queue WHERE next_at = '9999-01-01 00:00+00'"
+    ) == [(18,)]
+
+
 def test_where_another_disk_is_in_the_folder_a_single_missing_file_is_held(ledger, database):
     delivery = register(ledger).delivery_ids["north"]
     sweep(ledger, delivery, row(b"S/first card"))

@@ -146,12 +146,14 @@ class Enrollment:
             cursor.execute(query("count_gone"), about)
             row = cursor.fetchone()
             assert row is not None
-            missing, waiting, held = row
+            missing, in_hand, waiting, held = row
         if not missing:
             return GoneResult(held=held)
-        # Those that are held are missing too: what the uploader had in hand at the first listing
-        # must not go one by one as a few. Confirmed, they are among the missing already.
-        vanish = rule.lets_vanish(missing if rule.confirmed else missing + held, waiting)
+        # Those that are held, or that an uploader has in hand, are missing too: of many that left,
+        # no few must go because the others were looked at a moment before, or will be a moment
+        # later. Confirmed, they are among the missing already.
+        missing_too = 0 if rule.confirmed else in_hand + held
+        vanish = rule.lets_vanish(missing + missing_too, waiting)
         marked = 0
         for batch in batches:
             with self._connections.transaction() as cursor:

@@ -568,12 +568,13 @@ WHERE q.delivery_id = %(delivery_id)s AND q.next_at = '9999-01-01 00:00+00'
 -- A time to come was written by a clock that has been set back since: it says nothing, and each
 -- file is looked at once more anyway.
 -- Those that are held already are looked for only when somebody has confirmed that they are gone.
+-- Those that somebody has in hand are found, too: they are left to him, and count as missing.
 TRUNCATE work RESTART IDENTITY;
 INSERT INTO work (verdict, upload_id, path_bytes)
-SELECT 'gone', f.id, f.path_bytes
+SELECT CASE WHEN q.claimed_by IS NULL THEN 'gone' ELSE 'in hand' END, f.id, f.path_bytes
 FROM upload_queue AS q
 JOIN file_uploads AS f ON f.id = q.upload_id
-WHERE q.delivery_id = %(delivery_id)s AND q.claimed_by IS NULL
+WHERE q.delivery_id = %(delivery_id)s
   AND (%(confirmed)s OR q.next_at <> '9999-01-01 00:00+00')
   AND (f.enrolled_at < %(sweep_began)s OR f.enrolled_at > clock_timestamp())
   AND NOT EXISTS (SELECT 1 FROM listing AS l WHERE l.path_digest = f.path_digest);
@@ -587,14 +588,16 @@ SELECT upload_id, path_bytes FROM work WHERE n BETWEEN %(first)s AND %(last)s;
 UPDATE work SET verdict = 'there' WHERE upload_id = ANY(%(upload_ids)s);
 
 -- name: count_gone
--- Tells how many are missing, of how many that wait, and how many are held already. What waits is
--- counted only where something is missing.
-SELECT missing.files,
+-- Tells how many are missing, how many more are while somebody has them in hand, of how many that wait,
+-- and how many are held already. What waits is counted only where something is missing.
+SELECT missing.files, missing.in_hand,
        CASE WHEN missing.files > 0 THEN
            (SELECT count(*) FROM upload_queue WHERE delivery_id = %(delivery_id)s) ELSE 0 END,
        (SELECT count(*) FROM upload_queue
         WHERE delivery_id = %(delivery_id)s AND next_at = '9999-01-01 00:00+00')
-FROM (SELECT count(*) AS files FROM work WHERE verdict = 'gone') AS missing;
+FROM (SELECT count(*) FILTER (WHERE verdict = 'gone') AS files,
+             count(*) FILTER (WHERE verdict = 'in hand') AS in_hand
+      FROM work) AS missing;
 
 -- name: mark_vanished
 -- Takes files off the queue that are gone from disk before they were stored.
