@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,6 +25,7 @@ from sensordrop.core.model import Receipt
 from sensordrop.core.selection import Selection
 from sensordrop.ports.finding import ListingChunk
 from sensordrop.ports.records import Commit, DeliveryBinding, EnrollRules, Registration
+from sensordrop.ports.telling import FileFilter
 
 ANSWER = Goal(better=Better.LESS, must=50, reach=10, of="ours", unit="ms")
 KEEPING = Goal(better=Better.LESS, must=1.1, reach=1.05)
@@ -33,6 +35,8 @@ SEED_DELIVERIES = 20
 OF_A_PROJECT = {"sensor_days": " WHERE client = 'client3' AND project = 'project7'"}
 """Views that dashboards ask for one project of, because all of them are too many to show."""
 CLAIMED = 256
+PAGE_FILES = 101
+"""A page, and the one more that tells whether there is another."""
 FOLD_FILES = 2_000
 """How many files are stored between two foldings: a second's worth."""
 WALL_NS = 1_760_000_000 * 10**9
@@ -50,6 +54,7 @@ def views(bench: Bench) -> list[Row]:
                 _view(cursor, name, rows=bench.sizes.ledger_rows, times=2 + bench.sizes.rounds)
                 for name in known_views()
             ]
+            rows += _lists(bench, ledger, cursor)
         return [*rows, *(_keeping(bench, folder, name) for name in CARDS)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -109,6 +114,37 @@ def _view(cursor: Cursor, name: str, *, rows: int, times: int) -> Row:
         ours=took[2:], goal=ANSWER,
         note="asked for one project" if name in OF_A_PROJECT else "",
         settings={"plan": _scans(plan["Plan"])},
+    )  # fmt: skip
+
+
+def _lists(bench: Bench, ledger: PostgresLedger, cursor: Cursor) -> list[Row]:
+    """Measure a page of files, as `sensordrop files` and the control socket ask for it."""
+    cursor.execute("SELECT id FROM deliveries ORDER BY id")
+    ids = [delivery_id for (delivery_id,) in cursor.fetchall()]
+    cursor.execute("SELECT serial FROM sensors WHERE delivery_id = %s LIMIT 1", (ids[0],))
+    ((sensor,),) = cursor.fetchall()
+    asked = {
+        "of all deliveries": FileFilter(delivery_ids=ids),
+        "of all deliveries, failed": FileFilter(delivery_ids=ids, state="failed"),
+        "of the oldest delivery": FileFilter(delivery_ids=ids[:1]),
+        "of the oldest delivery, failed": FileFilter(delivery_ids=ids[:1], state="failed"),
+        "of the oldest delivery, pending": FileFilter(delivery_ids=ids[:1], state="pending"),
+        "of one sensor": FileFilter(delivery_ids=ids[:1], sensor=sensor),
+    }
+    return [_list(bench, ledger, name, wanted) for name, wanted in asked.items()]
+
+
+def _list(bench: Bench, ledger: PostgresLedger, name: str, wanted: FileFilter) -> Row:
+    took, found = [], 0
+    for _ in range(2 + bench.sizes.rounds):
+        began = time.perf_counter()
+        found = len(ledger.list_files(wanted, before=None, most=PAGE_FILES))
+        took.append(1000 * (time.perf_counter() - began))
+    print(f"    a page of files {name}: {found} rows,"
+          f" {' '.join(f'{ms:.1f}' for ms in took)} ms", flush=True)  # fmt: skip
+    return make_row(
+        measure=f"a page of {found} files {name}, of {bench.sizes.ledger_rows:,}", group="views",
+        unit="ms", ours=took[2:],
     )  # fmt: skip
 
 
