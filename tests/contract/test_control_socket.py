@@ -301,10 +301,13 @@ def test_a_socket_that_somebody_removed_is_made_anew_without_a_restart(
     path = tmp_path / "control.sock"
     with served(path, operations(ledger), close=ledger.close_own):
         client = wait_for_daemon(path)
-        path.unlink()
-        if by != "removed":
+        if by == "removed":
+            path.unlink()
+        else:
+            # Put in its place in one step: a name that is free is taken at once.
             with closing(socket.socket(socket.AF_UNIX)) as dead:
-                dead.bind(str(path))
+                dead.bind(str(tmp_path / "dead.sock"))
+            (tmp_path / "dead.sock").rename(path)
         assert wait_for_daemon(path).hello() == ABOUT
         assert client.ask("whoami")["role"] == "admin"
         assert path.stat().st_mode & 0o777 == 0o600, "for whom it is has not changed"
