@@ -121,7 +121,11 @@ def _lists(bench: Bench, ledger: PostgresLedger, cursor: Cursor) -> list[Row]:
     """Measure a page of files, as `sensordrop files` and the control socket ask for it."""
     cursor.execute("SELECT id FROM deliveries ORDER BY id")
     ids = [delivery_id for (delivery_id,) in cursor.fetchall()]
-    cursor.execute("SELECT serial FROM sensors WHERE delivery_id = %s LIMIT 1", (ids[0],))
+    cursor.execute(
+        "SELECT s.serial FROM sensors AS s JOIN deliveries AS d ON d.project_id = s.project_id"
+        " WHERE d.id = %s ORDER BY s.id LIMIT 1",
+        (ids[0],),
+    )
     ((sensor,),) = cursor.fetchall()
     asked = {
         "of all deliveries": FileFilter(delivery_ids=ids),
