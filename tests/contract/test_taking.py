@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from test_engine import enroll, wait_until
-from test_ledger import ask, register
-from test_receipts import Bank, make, receipt, store, tools, write
+from test_ledger import ask
+from test_receipts import Bank, bank, delivery, make, place, receipt, store, tools, write
 
 from sensordrop.adapters import taking, target
 from sensordrop.adapters.clock import SystemClock
@@ -28,6 +28,8 @@ from sensordrop.engine.taker import ROUNDS, Taker
 from sensordrop.engine.taking import TakingRound
 from sensordrop.ports.taking import FileToTake, LeftError
 
+__all__ = ["bank", "delivery", "place"]  # fixtures
+
 CARD = {
     "S1/a.wav": b"recording a",
     "S1/DCIM/b.wav": b"recording b",
@@ -37,23 +39,6 @@ CARD = {
 }
 TAMPERINGS = 50
 """How often chance gets in the way of a round, between any two of its steps."""
-
-
-@pytest.fixture
-def bank() -> Bank:
-    return Bank()
-
-
-@pytest.fixture
-def place(ledger):
-    return register(ledger)
-
-
-@pytest.fixture
-def delivery(place, bank, tmp_path):
-    folder = tmp_path / "drop"
-    folder.mkdir()
-    return make(folder, place.delivery_ids["north"], bank)
 
 
 @pytest.fixture

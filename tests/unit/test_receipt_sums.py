@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from test_receipt import RULES, about, summed
 
 from sensordrop.core import receipt
 from sensordrop.core.model import EntryType, Fingerprint, UploadState
@@ -14,7 +15,6 @@ from sensordrop.core.receipt import (
     Account,
     Amount,
     Booked,
-    Circumstances,
     DoesNotAddUpError,
     FileClass,
     FileFacts,
@@ -24,7 +24,6 @@ from sensordrop.core.receipt import (
     account,
     counts_of,
 )
-from sensordrop.core.selection import Selection
 from sensordrop.core.verification import CheckResult, Problem, Verdict
 
 SIZE = 1_000_000
@@ -33,7 +32,6 @@ SHA = b"m" * 32
 BOOKED = Booked(
     state=UploadState.UPLOADED, fingerprint=PRINT, object_key="C1/S/a.wav", sha256=SHA
 )  # fmt: skip
-RULES = Selection(exclude=("*.tmp",), extensions=("wav",))
 
 
 def seen(entry_type: EntryType = EntryType.FILE, **changes: int) -> Seen:
@@ -164,20 +162,6 @@ FILES = [
 ]
 
 
-def summed(*files: FileFacts) -> Account:
-    made = Account()
-    for each in files:
-        made.add(account(each, RULES))
-    return made
-
-
-def calm(made: Account, **changes) -> Circumstances:
-    usual = {
-        "listed": made.seen, "booked": made.booked, "swept": True, "last_sweep_complete": True,
-    }  # fmt: skip
-    return Circumstances(**{**usual, **changes})
-
-
 def test_files_and_bytes_are_summed_by_class_and_by_sensor():
     made = summed(*FILES)
     assert counts_of(made.classes) == {
@@ -198,7 +182,7 @@ def test_files_and_bytes_are_summed_by_class_and_by_sensor():
     assert (made.compared, made.gone, made.conflicts) == (2, 3, 2)
     assert made.ignored == {"excluded": 2, "junk": 1}
     assert (made.problem_count, len(made.problems)) == (4, 4)
-    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert made.close(about(made)) is Verdict.NOT_SAFE
 
 
 def test_before_the_first_file_nothing_is_counted():
@@ -222,15 +206,15 @@ def test_what_blocks_is_counted_whole_and_listed_up_to_a_limit(monkeypatch):
     assert [each.path for each in made.problems] == [f"S/{number}.wav" for number in range(300)]
     assert made.problem_count == 305
     made.add(account(GOOD, RULES))
-    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert made.close(about(made)) is Verdict.NOT_SAFE
 
 
 def test_one_file_that_blocks_stands_against_any_number_that_are_stored():
     good = [replace(GOOD, path_text=f"S/{number}.wav") for number in range(300)]
     whole = summed(*good)
-    assert whole.close(calm(whole)) is Verdict.SAFE
+    assert whole.close(about(whole)) is Verdict.SAFE
     one_waits = summed(*good, replace(GOOD, booked=replace(BOOKED, state=UploadState.PENDING)))
-    assert one_waits.close(calm(one_waits)) is Verdict.NOT_SAFE
+    assert one_waits.close(about(one_waits)) is Verdict.NOT_SAFE
     assert [each.reason for each in one_waits.problems] == ["it is waiting to be stored"]
 
 
@@ -255,7 +239,7 @@ def test_one_file_that_blocks_stands_against_any_number_that_are_stored():
 )
 def test_each_thing_against_the_folder_is_told_once(changes, reasons):
     made = summed(GOOD)
-    assert made.close(calm(made, **changes)) is Verdict.NOT_SAFE
+    assert made.close(about(made, **changes)) is Verdict.NOT_SAFE
     assert len(made.problems) == made.problem_count == len(reasons)
     for problem, words in zip(made.problems, reasons, strict=True):
         assert (problem.path, words in problem.reason) == ("", True)
@@ -267,12 +251,12 @@ def test_a_file_more_or_less_than_others_counted_is_no_receipt(what, listed):
     made = summed(*FILES)
     number = {"listed": made.seen, "booked": made.booked}[what]
     with pytest.raises(DoesNotAddUpError, match=rf"{number + listed} files .* {number} of them"):
-        made.close(calm(made, **{what: number + listed}))
+        made.close(about(made, **{what: number + listed}))
 
 
 def test_numbers_beyond_the_small_ones_add_up_too():
     made = summed(*[replace(GOOD, path_text=f"S/{number}.wav") for number in range(1_000)])
-    assert made.close(calm(made, listed=int("1000"), booked=int("1000"))) is Verdict.SAFE
+    assert made.close(about(made, listed=int("1000"), booked=int("1000"))) is Verdict.SAFE
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
@@ -280,7 +264,7 @@ def test_sensors_that_are_not_the_sum_are_no_receipt(difference):
     made = summed(*FILES)
     made.sensors["T"].classes[FileClass.STORED].files += difference
     with pytest.raises(DoesNotAddUpError, match=f"{12 + difference} files of sensors"):
-        made.close(calm(made))
+        made.close(about(made))
 
 
 def test_each_sensor_has_a_verdict_of_its_own_files():
@@ -290,7 +274,7 @@ def test_each_sensor_has_a_verdict_of_its_own_files():
     junk = FileFacts(path_text="V/.DS_Store", sensor="V", seen=GOOD.seen)
     fine = replace(GOOD, path_text="T/a.wav", sensor="T")
     made = summed(GOOD, fine, waits, gone, junk)
-    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert made.close(about(made)) is Verdict.NOT_SAFE
     assert {sensor: made.verdict_of(sensor) for sensor in made.sensors} == {
         "S": Verdict.SAFE,
         "T": Verdict.NOT_SAFE,
@@ -303,16 +287,16 @@ def test_each_sensor_has_a_verdict_of_its_own_files():
 
 def test_no_sensor_is_safe_where_something_stands_against_the_whole():
     made = summed(GOOD)
-    made.close(calm(made, swept=False))
+    made.close(about(made, swept=False))
     assert made.verdict_of("S") is Verdict.NOT_SAFE
     changed = summed(GOOD)
     changed.block(Problem(path="S/new.wav", reason="it came while the folder was read"))
-    changed.close(calm(changed))
+    changed.close(about(changed))
     assert changed.verdict_of("S") is Verdict.NOT_SAFE
 
 
 def test_however_much_waits_elsewhere_a_sensor_whose_files_are_stored_is_safe():
     waits = replace(GOOD, sensor="T", booked=replace(BOOKED, state=UploadState.PENDING))
     made = summed(GOOD, *[replace(waits, path_text=f"T/{number}.wav") for number in range(300)])
-    assert made.close(calm(made)) is Verdict.NOT_SAFE
+    assert made.close(about(made)) is Verdict.NOT_SAFE
     assert (made.verdict_of("S"), made.verdict_of("T")) == (Verdict.SAFE, Verdict.NOT_SAFE)
